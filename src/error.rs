@@ -1,0 +1,175 @@
+//! What can go wrong, in one type: a kind to act on, a sentence to read, a cause to follow.
+//!
+//! The sentence names the field, the row number or the code, and says what to do. It never contains a key or a
+//! value of a row, nor a secret.
+
+use std::fmt;
+
+/// A boxed cause of an [`Error`].
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// The result of a fallible operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this crate; one pointer wide.
+///
+/// [`kind`](Self::kind) is for programs, the text for people, [`delivery`](Self::delivery) for whoever has to
+/// know whether something may have been written.
+///
+/// ```
+/// use reverse_etl::{Delivery, Error, ErrorKind};
+///
+/// let error = Error::no_answer("POST /people", std::io::Error::other("connection reset"));
+/// assert_eq!(error.kind(), ErrorKind::NoAnswer);
+/// assert_eq!(error.delivery(), Delivery::Unknown);
+/// assert!(error.is_retryable());
+/// ```
+#[derive(thiserror::Error)]
+#[error("{}", .0.text)]
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    delivery: Delivery,
+    text: String,
+    source: Option<BoxError>,
+}
+
+/// What sort of error it is: each kind is one that a caller may want to treat differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The mapping, an option or the destination's configuration is wrong. Change it and try again.
+    Config,
+    /// The source could not be read to its end.
+    Source,
+    /// A guard refused the plan before anything was written.
+    Guard,
+    /// The destination did not accept the credentials.
+    Unauthorized,
+    /// The credentials lack a permission.
+    Forbidden,
+    /// The destination's request limit is exhausted.
+    RateLimited,
+    /// The destination refused the request, or every row of it, and said why.
+    Refused,
+    /// A request was sent and no answer came back: it may have been applied.
+    NoAnswer,
+    /// The destination failed on its own side.
+    Server,
+    /// The destination answered something that cannot be understood.
+    Undecodable,
+    /// The time in which this may be sent has passed; nothing was sent.
+    Expired,
+    /// The state has changed since it was read: plan again.
+    StateMoved,
+    /// Another run holds the state.
+    Busy,
+    /// The state cannot be read, or belongs to another sync.
+    StateDamaged,
+    /// The machine failed: a file, a disk, a source of random bytes.
+    Io,
+}
+
+/// Whether something may have reached the destination, as far as an error knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// Nothing was sent, or certainly nothing of it took effect.
+    NotSent,
+    /// It was received and refused as a whole: nothing of it was applied.
+    Refused,
+    /// It was sent, and whether it was applied is unknown.
+    Unknown,
+}
+
+impl Error {
+    /// An error of a kind, of which nothing was sent.
+    pub fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, delivery: Delivery::NotSent, text: text.into(), source: None }))
+    }
+
+    /// A request was sent and its answer never came: it may or may not have been applied.
+    pub fn no_answer(text: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self::new(ErrorKind::NoAnswer, text).with_delivery(Delivery::Unknown).with_source(source)
+    }
+
+    /// The destination received a request and refused it as a whole.
+    pub fn refused(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Refused, text).with_delivery(Delivery::Refused)
+    }
+
+    /// The same error with what is known about its delivery.
+    #[must_use]
+    pub fn with_delivery(mut self, delivery: Delivery) -> Self {
+        self.0.delivery = delivery;
+        self
+    }
+
+    /// The same error with its cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What sort of error this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether something may have been applied.
+    pub fn delivery(&self) -> Delivery {
+        self.0.delivery
+    }
+
+    /// The cause, if it is of type `E`.
+    pub fn cause<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.0.source.as_deref().and_then(|source| source.downcast_ref())
+    }
+
+    /// Whether the same thing may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        match self.0.kind {
+            ErrorKind::RateLimited
+            | ErrorKind::NoAnswer
+            | ErrorKind::Server
+            | ErrorKind::Expired
+            | ErrorKind::StateMoved
+            | ErrorKind::Busy => true,
+            ErrorKind::Config
+            | ErrorKind::Source
+            | ErrorKind::Guard
+            | ErrorKind::Unauthorized
+            | ErrorKind::Forbidden
+            | ErrorKind::Refused
+            | ErrorKind::Undecodable
+            | ErrorKind::StateDamaged
+            | ErrorKind::Io => false,
+        }
+    }
+
+    pub(crate) fn config(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Config, text)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("delivery", &self.0.delivery)
+            .field("text", &self.0.text)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_is_one_pointer_wide() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+}

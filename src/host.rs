@@ -1,0 +1,99 @@
+//! The machine, as far as the crate needs one: the time, a pause and random bytes.
+//!
+//! Nothing else in the crate asks the operating system for these three, so a test can hand in a [`Host`] whose time
+//! it moves by hand.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use async_trait::async_trait;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Where time and randomness come from.
+#[async_trait]
+pub trait Host: fmt::Debug + Send + Sync {
+    /// The time of day, to the best of the machine's knowledge. It may jump.
+    fn wall(&self) -> SystemTime;
+
+    /// The time since some fixed moment. It never goes back, but may stand still while the machine sleeps.
+    fn monotonic(&self) -> Duration;
+
+    /// Returns after `pause`.
+    async fn sleep(&self, pause: Duration);
+
+    /// Fills `bytes` with unpredictable ones.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the machine has no randomness to give.
+    fn random(&self, bytes: &mut [u8]) -> Result<()>;
+}
+
+/// The machine this process runs on.
+#[derive(Clone, Debug)]
+pub struct SystemHost {
+    started: Instant,
+}
+
+impl SystemHost {
+    /// The system's clocks, tokio's timer and the operating system's random numbers.
+    pub fn shared() -> Arc<dyn Host> {
+        Arc::new(Self { started: Instant::now() })
+    }
+}
+
+#[async_trait]
+impl Host for SystemHost {
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn sleep(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> Result<()> {
+        getrandom::fill(bytes)
+            .map_err(|error| Error::new(ErrorKind::Io, "the system has no random bytes to give").with_source(error))
+    }
+}
+
+/// The moment after which something must not be sent any more.
+///
+/// It is kept on both clocks, and whichever reaches it first ends it: the wall clock may be set back, the monotonic
+/// one may stand still while the machine sleeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    wall: SystemTime,
+    monotonic: Duration,
+}
+
+impl Deadline {
+    /// The moment that lies `span` from now.
+    pub fn after(host: &dyn Host, span: Duration) -> Self {
+        Self { wall: host.wall() + span, monotonic: host.monotonic() + span }
+    }
+
+    /// The same moment, as the wall clock will show it.
+    pub fn wall(&self) -> SystemTime {
+        self.wall
+    }
+
+    /// The time left; zero once it has passed.
+    pub fn remaining(&self, host: &dyn Host) -> Duration {
+        let wall = self.wall.duration_since(host.wall()).unwrap_or_default();
+        wall.min(self.monotonic.saturating_sub(host.monotonic()))
+    }
+
+    /// Whether it has passed.
+    pub fn passed(&self, host: &dyn Host) -> bool {
+        self.remaining(host).is_zero()
+    }
+}

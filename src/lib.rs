@@ -1,0 +1,11 @@
+//! Rows about people, synced to marketing tools: only what changed, and the fate of every row.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod error;
+pub mod host;
+
+#[cfg(feature = "emarsys")]
+pub mod emarsys;
+
+pub use error::{BoxError, Delivery, Error, ErrorKind, Result};
