@@ -147,10 +147,6 @@ impl Error {
             | ErrorKind::Io => false,
         }
     }
-
-    pub(crate) fn config(text: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Config, text)
-    }
 }
 
 impl fmt::Debug for Error {

@@ -3,9 +3,13 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod error;
+pub mod fingerprint;
 pub mod host;
+mod record;
 
 #[cfg(feature = "emarsys")]
 pub mod emarsys;
 
 pub use error::{BoxError, Delivery, Error, ErrorKind, Result};
+pub use fingerprint::{KeyHash, RowFingerprint, Secret};
+pub use record::{FieldName, Key, Record, Value, ValueRef};

@@ -1,0 +1,330 @@
+//! Fingerprints: what the state keeps instead of keys and values.
+//!
+//! # Specification
+//!
+//! It is part of the state's format, the same on every platform and in every version of the crate.
+//!
+//! * A state has a **secret** of 32 bytes. From it HKDF-SHA-256 (no salt) derives a 16-byte key for each use, with
+//!   these labels as `info`: `reverse-etl/1/key`, `reverse-etl/1/row`, `reverse-etl/1/field`, `reverse-etl/1/sent`;
+//!   and 16 bytes with `reverse-etl/1/check`, which the state keeps to recognise its secret.
+//! * A **value** is written as one tag byte, its length as 4 bytes, and its bytes. All numbers are little-endian.
+//!   Tags: 0 null (no bytes), 1 truth value (one byte), 2 whole number (16 bytes, two's complement), 3 floating-point
+//!   number (8 bytes, IEEE 754), 4 text (UTF-8), 5 date (its text `YYYY-MM-DD`), 6 list (its items, written one after
+//!   the other).
+//! * The **key hash** is SipHash-1-3 with 128 bits of output over the UTF-8 bytes of the key in canonical form.
+//! * A **field fingerprint** is SipHash-1-3 with 64 bits of output over the field's slot (2 bytes) and its value.
+//! * A **row fingerprint** is the same, under its own key, over slot and value of every mapped field that is present,
+//!   in ascending order of slots. The results 0 and 1 are reserved, so a result below 2 has its top bit set.
+//!
+//! Type tags and lengths keep `1`, `1.0` and `"1"` apart, and `("ab", "c")` from `("a", "bc")`; an absent value is not
+//! written, a null is, and an empty text is not a null.
+
+use std::{fmt, hash::Hasher};
+
+use hkdf::Hkdf;
+use secrecy::{ExposeSecret, SecretBox};
+use sha2::Sha256;
+use siphasher::{
+    sip::SipHasher13,
+    sip128::{Hasher128, SipHasher13 as SipHasher13x128},
+};
+
+use crate::{
+    Error, ErrorKind, Result,
+    host::Host,
+    record::{Key, Value, ValueRef},
+};
+
+/// The secret that keys the fingerprints of a state.
+///
+/// Supplied by the caller it is never stored, so a stolen state cannot be tested against a list of e-mails.
+/// Generated, it stands in the state itself.
+pub struct Secret(SecretBox<[u8; 32]>);
+
+impl Secret {
+    /// A secret of the caller's, of 32 bytes that nobody can guess.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(SecretBox::new(Box::new(bytes)))
+    }
+
+    /// A new secret from the machine's random numbers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the machine has no randomness to give.
+    pub fn generate(host: &dyn Host) -> Result<Self> {
+        let mut bytes = [0; 32];
+        host.random(&mut bytes)?;
+        Ok(Self::new(bytes))
+    }
+
+    fn expose(&self) -> &[u8; 32] {
+        self.0.expose_secret()
+    }
+
+    fn derive<const N: usize>(&self, label: &str) -> Result<[u8; N]> {
+        let mut derived = [0; N];
+        Hkdf::<Sha256>::new(None, self.expose())
+            .expand(format!("reverse-etl/1/{label}").as_bytes(), &mut derived)
+            .map_err(|_| Error::new(ErrorKind::Config, "a key of this length cannot be derived"))?;
+        Ok(derived)
+    }
+
+    /// What the state keeps to tell whether it is given the secret it was made with.
+    ///
+    /// # Errors
+    /// None in practice: the length derived is a constant that the derivation allows.
+    pub fn check_value(&self) -> Result<[u8; 16]> {
+        self.derive("check")
+    }
+}
+
+impl Clone for Secret {
+    fn clone(&self) -> Self {
+        Self::new(*self.expose())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// The keyed hash of a row's key: how the state names a row.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyHash(u128);
+
+impl KeyHash {
+    /// The hash from the 16 bytes that [`to_bytes`](Self::to_bytes) gave.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
+    /// The hash as 16 bytes, whose order as bytes is the order of hashes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The hash as a number.
+    pub fn to_u128(self) -> u128 {
+        self.0
+    }
+
+    /// The hash from the number that [`to_u128`](Self::to_u128) gave.
+    pub fn from_u128(number: u128) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The hot value of a row: the fingerprint of a settled row, or one of two reserved values.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RowFingerprint(u64);
+
+impl RowFingerprint {
+    /// The row is not settled: its record says more.
+    pub const LOAD: Self = Self(0);
+    /// The destination did not know the row, and nothing else is to be said about it.
+    pub const MISSING: Self = Self(1);
+
+    /// The fingerprint from the number that [`to_u64`](Self::to_u64) gave.
+    pub fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The fingerprint as a number.
+    pub fn to_u64(self) -> u64 {
+        self.0
+    }
+
+    /// Whether it is the fingerprint of a settled row, and neither reserved value.
+    pub fn is_settled(self) -> bool {
+        self.0 > 1
+    }
+}
+
+impl fmt::Debug for RowFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A small number that stands for a field in the state, and is never used for another one.
+pub type Slot = u16;
+
+/// Slot and fingerprint of each of several fields, in ascending order of slots.
+pub type FieldFingerprints = Vec<(Slot, u64)>;
+
+/// Computes the fingerprints of one state.
+///
+/// ```
+/// use reverse_etl::{Key, Secret, ValueRef, fingerprint::{Fingerprinter, write_pair}};
+///
+/// let prints = Fingerprinter::new(&Secret::new([7; 32]))?;
+/// let mut pairs = Vec::new();
+/// write_pair(&mut pairs, 0, &ValueRef::Text("Ada".into()));
+/// assert_eq!(prints.row(&pairs), prints.row(&pairs));
+/// # Ok::<(), reverse_etl::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Fingerprinter {
+    key: SipHasher13x128,
+    row: SipHasher13,
+    field: SipHasher13,
+    sent: SipHasher13,
+}
+
+impl Fingerprinter {
+    /// The fingerprints that a secret gives.
+    ///
+    /// # Errors
+    /// None in practice: the lengths derived are constants that the derivation allows.
+    pub fn new(secret: &Secret) -> Result<Self> {
+        Ok(Self {
+            key: SipHasher13x128::new_with_key(&secret.derive("key")?),
+            row: SipHasher13::new_with_key(&secret.derive("row")?),
+            field: SipHasher13::new_with_key(&secret.derive("field")?),
+            sent: SipHasher13::new_with_key(&secret.derive("sent")?),
+        })
+    }
+
+    /// The hash of a key in canonical form.
+    pub fn key(&self, key: &Key) -> KeyHash {
+        let mut hasher = self.key;
+        hasher.write(key.as_str().as_bytes());
+        KeyHash(hasher.finish128().as_u128())
+    }
+
+    /// The fingerprint of pairs that [`write_pair`] wrote in ascending order of slots.
+    pub fn row(&self, pairs: &[u8]) -> RowFingerprint {
+        let hash = self.row.hash(pairs);
+        RowFingerprint(if hash < 2 { hash | 1 << 63 } else { hash })
+    }
+
+    /// The fingerprint of one pair that [`write_pair`] wrote.
+    pub fn field(&self, pair: &[u8]) -> u64 {
+        self.field.hash(pair)
+    }
+
+    /// The fingerprint of what a change sends: its fields, and its values for creation.
+    pub fn sent<'a>(
+        &self,
+        fields: &[(Slot, u64)],
+        on_create: impl Iterator<Item = (&'a str, &'a Value)>,
+    ) -> u64 {
+        let mut bytes = Vec::with_capacity(fields.len() * 10);
+        for (slot, fingerprint) in fields {
+            bytes.extend_from_slice(&slot.to_le_bytes());
+            bytes.extend_from_slice(&fingerprint.to_le_bytes());
+        }
+        for (name, value) in on_create {
+            write_value(&mut bytes, &ValueRef::Text(name.into()));
+            write_value(&mut bytes, &value.as_ref());
+        }
+        self.sent.hash(&bytes)
+    }
+}
+
+impl fmt::Debug for Fingerprinter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprinter(..)")
+    }
+}
+
+/// Appends slot and value in the form that fingerprints are computed over.
+pub fn write_pair(bytes: &mut Vec<u8>, slot: Slot, value: &ValueRef<'_>) {
+    bytes.extend_from_slice(&slot.to_le_bytes());
+    write_value(bytes, value);
+}
+
+fn write_value(bytes: &mut Vec<u8>, value: &ValueRef<'_>) {
+    match value {
+        ValueRef::Null => write_tagged(bytes, 0, &[]),
+        ValueRef::Bool(value) => write_tagged(bytes, 1, &[u8::from(*value)]),
+        ValueRef::Int(value) => write_tagged(bytes, 2, &value.to_le_bytes()),
+        ValueRef::Float(value) => write_tagged(bytes, 3, &value.to_le_bytes()),
+        ValueRef::Text(text) => write_tagged(bytes, 4, text.as_bytes()),
+        ValueRef::Date(day) => write_tagged(bytes, 5, day.to_string().as_bytes()),
+        ValueRef::List(values) => {
+            let mut items = Vec::new();
+            for item in values.iter() {
+                write_value(&mut items, &item.as_ref());
+            }
+            write_tagged(bytes, 6, &items);
+        }
+    }
+}
+
+fn write_tagged(bytes: &mut Vec<u8>, tag: u8, content: &[u8]) {
+    bytes.push(tag);
+    // A value of 4 GiB does not get this far: no destination takes one, and a wrapped length still hashes its bytes.
+    bytes.extend_from_slice(&u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(content);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fingerprinter() -> Fingerprinter {
+        Fingerprinter::new(&Secret::new([7; 32])).unwrap()
+    }
+
+    fn row(values: &[(Slot, Value)]) -> RowFingerprint {
+        let mut bytes = Vec::new();
+        for (slot, value) in values {
+            write_pair(&mut bytes, *slot, &value.as_ref());
+        }
+        fingerprinter().row(&bytes)
+    }
+
+    #[test]
+    fn values_that_differ_only_in_type_have_different_fingerprints() {
+        let values =
+            [Value::Int(1), Value::Float(1.0), Value::from("1"), Value::Bool(true), Value::from(vec!["1"])];
+        for (i, a) in values.iter().enumerate() {
+            for b in &values[i + 1..] {
+                assert!(row(&[(0, a.clone())]) != row(&[(0, b.clone())]), "{a:?} and {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn absent_null_and_empty_have_different_fingerprints() {
+        let absent = row(&[]);
+        let null = row(&[(0, Value::Null)]);
+        let empty = row(&[(0, Value::from(""))]);
+        assert!(absent != null && null != empty && absent != empty);
+    }
+
+    #[test]
+    fn a_boundary_between_values_matters() {
+        let one = row(&[(0, Value::from("ab")), (1, Value::from("c"))]);
+        let other = row(&[(0, Value::from("a")), (1, Value::from("bc"))]);
+        assert!(one != other);
+    }
+
+    /// The state's format: these figures never change.
+    #[test]
+    fn fingerprints_are_the_same_in_every_version() {
+        let prints = fingerprinter();
+        let mut pair = Vec::new();
+        write_pair(&mut pair, 3, &ValueRef::Text("Ada".into()));
+        let figures = format!(
+            "{:?} {:?} {:016x} {}",
+            prints.key(&Key::new("ada@shop.test")),
+            prints.row(&pair),
+            prints.field(&pair),
+            hex::encode(Secret::new([7; 32]).check_value().unwrap()),
+        );
+        assert_eq!(
+            figures,
+            "24d77f729575393895292a50a5dd2523 bb6634b77a983d6e dc739255eacf0898 659c56d70e967c8e7d4d0a3139b115a7"
+        );
+    }
+}

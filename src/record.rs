@@ -1,0 +1,305 @@
+//! What flows: a key, names of fields, values, and records of them.
+//!
+//! All of it is about people, so nothing here shows its content through `Debug`, and nothing implements `Display`.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+
+/// The name of a source column or of a destination field; cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FieldName(Arc<str>);
+
+impl FieldName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for FieldName {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<String> for FieldName {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for FieldName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for FieldName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// What links a row to a record of the destination, in canonical form: for an e-mail trimmed and in lower case.
+///
+/// A key is text, also where the source has a number: a row keeps its identity when the same number comes from a CSV
+/// file one day and from a database the next.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(String);
+
+impl Key {
+    /// A key in canonical form. The mapping makes keys; this is for tests and for state that is brought along.
+    pub fn new(canonical: impl Into<String>) -> Self {
+        Self(canonical.into())
+    }
+
+    /// The key in clear text, to be sent to the destination and nowhere else.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+/// One value of a row.
+///
+/// `Null` is a value: it clears the field, unless the mapping says otherwise. An
+/// absent value leaves the field alone, and has no `Value`.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Value {
+    /// Nothing: the field is to be cleared.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i128),
+    /// A binary floating-point number.
+    Float(f64),
+    /// Text; the empty text is not `Null`.
+    Text(String),
+    /// A day of the calendar.
+    Date(NaiveDate),
+    /// Several values, such as the choices of a multiple-choice field.
+    List(Vec<Value>),
+}
+
+/// A [`Value`] that may borrow its text from the source.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ValueRef<'a> {
+    /// Nothing: the field is to be cleared.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i128),
+    /// A binary floating-point number.
+    Float(f64),
+    /// Text; the empty text is not `Null`.
+    Text(Cow<'a, str>),
+    /// A day of the calendar.
+    Date(NaiveDate),
+    /// Several values.
+    List(Cow<'a, [Value]>),
+}
+
+impl Value {
+    /// The same value, borrowed.
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Self::Null => ValueRef::Null,
+            Self::Bool(value) => ValueRef::Bool(*value),
+            Self::Int(value) => ValueRef::Int(*value),
+            Self::Float(value) => ValueRef::Float(*value),
+            Self::Text(text) => ValueRef::Text(Cow::Borrowed(text)),
+            Self::Date(day) => ValueRef::Date(*day),
+            Self::List(values) => ValueRef::List(Cow::Borrowed(values)),
+        }
+    }
+
+    /// The value that a JSON value stands for; an object becomes its JSON text.
+    pub fn from_json(json: serde_json::Value) -> Self {
+        match json {
+            serde_json::Value::Null => Self::Null,
+            serde_json::Value::Bool(value) => Self::Bool(value),
+            serde_json::Value::Number(number) => match number.as_i128() {
+                Some(value) => Self::Int(value),
+                None => Self::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            serde_json::Value::String(text) => Self::Text(text),
+            serde_json::Value::Array(items) => Self::List(items.into_iter().map(Self::from_json).collect()),
+            object @ serde_json::Value::Object(_) => Self::Text(object.to_string()),
+        }
+    }
+}
+
+impl ValueRef<'_> {
+    /// The same value, owned.
+    pub fn into_owned(self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Bool(value),
+            Self::Int(value) => Value::Int(value),
+            Self::Float(value) => Value::Float(value),
+            Self::Text(text) => Value::Text(text.into_owned()),
+            Self::Date(day) => Value::Date(day),
+            Self::List(values) => Value::List(values.into_owned()),
+        }
+    }
+
+    /// The name of the value's type, for messages.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a truth value",
+            Self::Int(_) => "a whole number",
+            Self::Float(_) => "a floating-point number",
+            Self::Text(_) => "text",
+            Self::Date(_) => "a date",
+            Self::List(_) => "a list",
+        }
+    }
+}
+
+/// Shows the type of the value, never its content.
+impl fmt::Debug for ValueRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}>", self.type_name())
+    }
+}
+
+/// Shows the type of the value, never its content.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_ref().fmt(f)
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Int(value) => match i64::try_from(*value) {
+                Ok(value) => serializer.serialize_i64(value),
+                Err(_) => serializer.serialize_i128(*value),
+            },
+            Self::Float(value) => serializer.serialize_f64(*value),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Date(day) => serializer.collect_str(day),
+            Self::List(values) => values.serialize(serializer),
+        }
+    }
+}
+
+macro_rules! value_from {
+    ($($from:ty => |$value:ident| $to:expr;)*) => {$(
+        impl From<$from> for Value {
+            fn from($value: $from) -> Self {
+                $to
+            }
+        }
+    )*};
+}
+
+value_from! {
+    bool => |value| Self::Bool(value);
+    i32 => |value| Self::Int(value.into());
+    i64 => |value| Self::Int(value.into());
+    u32 => |value| Self::Int(value.into());
+    u64 => |value| Self::Int(value.into());
+    f64 => |value| Self::Float(value);
+    &str => |value| Self::Text(value.to_owned());
+    String => |value| Self::Text(value);
+    NaiveDate => |value| Self::Date(value);
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+impl<T: Into<Value>> From<Vec<T>> for Value {
+    fn from(values: Vec<T>) -> Self {
+        Self::List(values.into_iter().map(Into::into).collect())
+    }
+}
+
+/// Values by name: a row of a source, or what a destination holds.
+///
+/// ```
+/// use reverse_etl::Record;
+///
+/// let row = Record::new().with("email", "ada@shop.test").with("points", 120).with("phone", None::<String>);
+/// assert_eq!(format!("{row:?}"), "Record { columns: 3, .. }"); // what a row holds stays out of logs
+/// ```
+#[derive(Clone, Default, PartialEq)]
+pub struct Record(Vec<(FieldName, Value)>);
+
+impl Record {
+    /// A record without values.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The record with one more value; a value of the same name is replaced.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<FieldName>, value: impl Into<Value>) -> Self {
+        self.set(name.into(), value.into());
+        self
+    }
+
+    /// Sets a value.
+    pub fn set(&mut self, name: FieldName, value: Value) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// The value of a name; `None` if the record has none, which is not [`Value::Null`].
+    pub fn get(&self, name: &FieldName) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// Names and values, in the order in which they were set.
+    pub fn iter(&self) -> impl Iterator<Item = (&FieldName, &Value)> {
+        self.0.iter().map(|(name, value)| (name, value))
+    }
+}
+
+impl FromIterator<(FieldName, Value)> for Record {
+    fn from_iter<I: IntoIterator<Item = (FieldName, Value)>>(values: I) -> Self {
+        let mut record = Self::new();
+        for (name, value) in values {
+            record.set(name, value);
+        }
+        record
+    }
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").field("columns", &self.0.len()).finish_non_exhaustive()
+    }
+}
