@@ -133,7 +133,7 @@ impl RowFingerprint {
     pub const MISSING: Self = Self(1);
 
     /// The fingerprint from the number that [`to_u64`](Self::to_u64) gave.
-    pub fn from_u64(number: u64) -> Self {
+    pub const fn from_u64(number: u64) -> Self {
         Self(number)
     }
 

@@ -2,14 +2,17 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod destination;
 mod error;
 pub mod fingerprint;
 pub mod host;
 mod record;
+pub mod state;
 
 #[cfg(feature = "emarsys")]
 pub mod emarsys;
 
+pub use destination::Operation;
 pub use error::{BoxError, Delivery, Error, ErrorKind, Result};
 pub use fingerprint::{KeyHash, RowFingerprint, Secret};
 pub use record::{FieldName, Key, Record, Value, ValueRef};
