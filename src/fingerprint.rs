@@ -61,6 +61,11 @@ impl Secret {
         self.0.expose_secret()
     }
 
+    /// The bytes, for the header of a state whose secret was generated.
+    pub(crate) fn to_bytes(&self) -> [u8; 32] {
+        *self.expose()
+    }
+
     fn derive<const N: usize>(&self, label: &str) -> Result<[u8; N]> {
         let mut derived = [0; N];
         Hkdf::<Sha256>::new(None, self.expose())
@@ -111,7 +116,7 @@ impl KeyHash {
     }
 
     /// The hash from the number that [`to_u128`](Self::to_u128) gave.
-    pub fn from_u128(number: u128) -> Self {
+    pub const fn from_u128(number: u128) -> Self {
         Self(number)
     }
 }

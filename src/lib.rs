@@ -16,3 +16,4 @@ pub use destination::Operation;
 pub use error::{BoxError, Delivery, Error, ErrorKind, Result};
 pub use fingerprint::{KeyHash, RowFingerprint, Secret};
 pub use record::{FieldName, Key, Record, Value, ValueRef};
+pub use state::{Commit, Header, MemoryStore, PriorState, RowState, StateStore};
