@@ -1,1 +1,4 @@
 //! A typed client for Emarsys.
+
+#[cfg(feature = "sandbox")]
+pub mod sandbox;

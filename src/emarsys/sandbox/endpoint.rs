@@ -1,0 +1,328 @@
+//! Which call of the API a request is: path and verb, in all spellings that are in use.
+
+use std::fmt;
+
+use reqwest::Url;
+
+use super::reply::Failure;
+
+/// A call of the Emarsys API that the sandbox serves, for counting requests and placing faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `POST /oauth2/token`
+    Token,
+    /// `GET settings`
+    Settings,
+    /// `GET field`, `GET field/translate/{language}`
+    ListFields,
+    /// `POST field`
+    CreateField,
+    /// `DELETE field/{id}`
+    DeleteField,
+    /// `GET field/{id}/choice`, `GET field/{id}/choice/translate/{language}`
+    ListChoices,
+    /// `GET field/choices?fields=5,9`
+    ListManyChoices,
+    /// `POST contact`
+    CreateContacts,
+    /// `PUT contact`, with or without `create_if_not_exists`
+    UpdateContacts,
+    /// `GET contact/?{field}={value}`
+    FindContact,
+    /// `POST contact/delete`
+    DeleteContacts,
+    /// `POST contact/checkids`
+    CheckIds,
+    /// `POST contact/getdata`
+    GetData,
+    /// `GET contactlist`
+    ListLists,
+    /// `POST contactlist`
+    CreateList,
+    /// `POST contactlist/{id}/add`
+    AddToList,
+    /// `POST contactlist/{id}/delete`
+    RemoveFromList,
+    /// `POST contactlist/{id}/replace`
+    ReplaceList,
+    /// `POST contactlist/{id}/rename`
+    RenameList,
+    /// `POST contactlist/{id}/deletelist`
+    DeleteList,
+    /// `GET contactlist/{id}/count`
+    CountList,
+    /// `GET contactlist/{id}/contactIds`
+    ContactIds,
+    /// `GET contactlist/{id}/contacts`, the deprecated read
+    ListContacts,
+    /// `GET /healthcheck`
+    HealthCheck,
+    /// A path or verb that the sandbox does not serve.
+    Unknown,
+}
+
+impl Endpoint {
+    /// Verb and path below the API's base address, such as `PUT contact`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "POST oauth2/token",
+            Self::Settings => "GET settings",
+            Self::ListFields => "GET field",
+            Self::CreateField => "POST field",
+            Self::DeleteField => "DELETE field/{id}",
+            Self::ListChoices => "GET field/{id}/choice",
+            Self::ListManyChoices => "GET field/choices",
+            Self::CreateContacts => "POST contact",
+            Self::UpdateContacts => "PUT contact",
+            Self::FindContact => "GET contact",
+            Self::DeleteContacts => "POST contact/delete",
+            Self::CheckIds => "POST contact/checkids",
+            Self::GetData => "POST contact/getdata",
+            Self::ListLists => "GET contactlist",
+            Self::CreateList => "POST contactlist",
+            Self::AddToList => "POST contactlist/{id}/add",
+            Self::RemoveFromList => "POST contactlist/{id}/delete",
+            Self::ReplaceList => "POST contactlist/{id}/replace",
+            Self::RenameList => "POST contactlist/{id}/rename",
+            Self::DeleteList => "POST contactlist/{id}/deletelist",
+            Self::CountList => "GET contactlist/{id}/count",
+            Self::ContactIds => "GET contactlist/{id}/contactIds",
+            Self::ListContacts => "GET contactlist/{id}/contacts",
+            Self::HealthCheck => "GET healthcheck",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it is there to change a contact, a field or a list.
+    ///
+    /// `checkids` counts as a read, although it can be told to put what it finds into a list.
+    pub fn is_write(self) -> bool {
+        match self {
+            Self::CreateField
+            | Self::DeleteField
+            | Self::CreateContacts
+            | Self::UpdateContacts
+            | Self::DeleteContacts
+            | Self::CreateList
+            | Self::AddToList
+            | Self::RemoveFromList
+            | Self::ReplaceList
+            | Self::RenameList
+            | Self::DeleteList => true,
+            Self::Token
+            | Self::Settings
+            | Self::ListFields
+            | Self::ListChoices
+            | Self::ListManyChoices
+            | Self::FindContact
+            | Self::CheckIds
+            | Self::GetData
+            | Self::ListLists
+            | Self::CountList
+            | Self::ContactIds
+            | Self::ListContacts
+            | Self::HealthCheck
+            | Self::Unknown => false,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Under which of its two roofs a request came in; it decides who may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    /// `/api/v2`, WSSE.
+    Wsse,
+    /// `/api/v3`, a bearer token.
+    Bearer,
+    /// Neither: the token endpoint, the health check, a wrong address.
+    Outside,
+}
+
+/// A request's address, understood.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) api: Api,
+    pub(super) endpoint: Endpoint,
+    /// The number in the path: of a field or a list; 0 where there is none.
+    pub(super) id: u64,
+    /// The language of a translated read.
+    pub(super) language: Option<String>,
+    pub(super) query: Query,
+    /// Why the address or the verb is refused, for [`Endpoint::Unknown`].
+    pub(super) refusal: Option<Failure>,
+}
+
+/// The decoded query, whether it came after a `?` or as the last part of the path.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> Self {
+        // The host is only there because a query is decoded as part of an address.
+        let pairs = Url::parse_with_params("http://sandbox.invalid/", [("", ""); 0]).ok().map(|mut url| {
+            url.set_query(Some(text));
+            url.query_pairs().into_owned().collect()
+        });
+        Self(pairs.unwrap_or_default())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl Route {
+    pub(super) fn of(method: &str, target: &str) -> Self {
+        let (path, mut query) = match target.split_once('?') {
+            Some((path, query)) => (path, query.to_owned()),
+            None => (target, String::new()),
+        };
+        if path == "/oauth2/token" {
+            let endpoint = if method == "POST" { Endpoint::Token } else { Endpoint::Unknown };
+            return Self::outside(endpoint, Failure::wrong_verb());
+        }
+        let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        if parts == ["healthcheck"] {
+            return Self::outside(Endpoint::HealthCheck, Failure::wrong_verb());
+        }
+        let api = match parts.get(..2) {
+            Some(["api", "v2"]) => Api::Wsse,
+            Some(["api", "v3"]) => Api::Bearer,
+            _ => return Self::outside(Endpoint::Unknown, Failure::not_served()),
+        };
+        parts.drain(..2);
+        // The old style of a query: the last part of the path is `limit=100&offset=200`.
+        if let Some(last) = parts.pop_if(|last| last.contains('=')) {
+            if !query.is_empty() {
+                query.push('&');
+            }
+            query.push_str(last);
+        }
+        let mut route = Self {
+            api,
+            endpoint: Endpoint::Unknown,
+            id: 0,
+            language: None,
+            query: Query::parse(&query),
+            refusal: None,
+        };
+        match route.find(method, &parts) {
+            Ok(endpoint) => route.endpoint = endpoint,
+            Err(refusal) => route.refusal = Some(refusal),
+        }
+        route
+    }
+
+    fn outside(endpoint: Endpoint, refusal: Failure) -> Self {
+        let refusal = (endpoint == Endpoint::Unknown).then_some(refusal);
+        Self { api: Api::Outside, endpoint, id: 0, language: None, query: Query::default(), refusal }
+    }
+
+    fn find(&mut self, method: &str, parts: &[&str]) -> Result<Endpoint, Failure> {
+        // One line per path: the calls that it serves, each with its verb.
+        let calls: &[(&str, Endpoint)] = match *parts {
+            ["settings"] => &[("GET", Endpoint::Settings)],
+            ["field"] => &[("GET", Endpoint::ListFields), ("POST", Endpoint::CreateField)],
+            ["field", "translate", language] => {
+                self.language = Some(language.to_owned());
+                &[("GET", Endpoint::ListFields)]
+            }
+            ["field", "choices"] => &[("GET", Endpoint::ListManyChoices)],
+            ["field", id] => {
+                self.id = number(id)?;
+                &[("DELETE", Endpoint::DeleteField)]
+            }
+            ["field", id, "choice"] => {
+                self.id = number(id)?;
+                &[("GET", Endpoint::ListChoices)]
+            }
+            ["field", id, "choice", "translate", language] => {
+                self.id = number(id)?;
+                self.language = Some(language.to_owned());
+                &[("GET", Endpoint::ListChoices)]
+            }
+            ["contact"] => &[
+                ("POST", Endpoint::CreateContacts),
+                ("PUT", Endpoint::UpdateContacts),
+                ("GET", Endpoint::FindContact),
+            ],
+            ["contact", "delete"] => &[("POST", Endpoint::DeleteContacts)],
+            ["contact", "checkids"] => &[("POST", Endpoint::CheckIds)],
+            ["contact", "getdata"] => &[("POST", Endpoint::GetData)],
+            ["contactlist"] => &[("GET", Endpoint::ListLists), ("POST", Endpoint::CreateList)],
+            ["contactlist", id] => {
+                self.id = number(id)?;
+                &[("GET", Endpoint::ListContacts)]
+            }
+            ["contactlist", id, action] => {
+                self.id = number(id)?;
+                match action {
+                    "add" => &[("POST", Endpoint::AddToList)],
+                    "delete" => &[("POST", Endpoint::RemoveFromList)],
+                    "replace" => &[("POST", Endpoint::ReplaceList)],
+                    "rename" => &[("POST", Endpoint::RenameList)],
+                    "deletelist" => &[("POST", Endpoint::DeleteList)],
+                    "count" => &[("GET", Endpoint::CountList)],
+                    "contactIds" => &[("GET", Endpoint::ContactIds)],
+                    "contacts" => &[("GET", Endpoint::ListContacts)],
+                    _ => return Err(Failure::action(action)),
+                }
+            }
+            _ => return Err(Failure::action(parts.last().copied().unwrap_or_default())),
+        };
+        let served = calls.iter().find(|(verb, _)| *verb == method);
+        served.map(|(_, endpoint)| *endpoint).ok_or_else(Failure::wrong_verb)
+    }
+}
+
+/// A number in the path. Anything else is taken for the name of an action that does not exist.
+fn number(part: &str) -> Result<u64, Failure> {
+    part.parse().map_err(|_| Failure::action(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_query_styles_and_slashes_lead_to_the_same_call() {
+        for target in [
+            "/api/v2/contact/?create_if_not_exists=1",
+            "/api/v2/contact?create_if_not_exists=1",
+            "/api/v2/contact/create_if_not_exists=1",
+            "/api/v2/contact/create_if_not_exists=1/",
+        ] {
+            let route = Route::of("PUT", target);
+            assert_eq!(route.endpoint, Endpoint::UpdateContacts, "{target}");
+            assert_eq!(route.query.get("create_if_not_exists"), Some("1"), "{target}");
+        }
+    }
+
+    #[test]
+    fn dollar_may_be_escaped_in_a_query() {
+        for target in
+            ["/api/v3/contactlist/7/contactIds?$top=5", "/api/v3/contactlist/7/contactIds/?%24top=5"]
+        {
+            let route = Route::of("GET", target);
+            assert_eq!((route.endpoint, route.id), (Endpoint::ContactIds, 7));
+            assert_eq!(route.query.get("$top"), Some("5"));
+        }
+    }
+
+    #[test]
+    fn token_address_has_no_trailing_slash() {
+        assert_eq!(Route::of("POST", "/oauth2/token").endpoint, Endpoint::Token);
+        assert_eq!(Route::of("POST", "/oauth2/token/").endpoint, Endpoint::Unknown);
+    }
+}

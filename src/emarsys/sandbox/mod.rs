@@ -1,0 +1,314 @@
+//! A stateful Emarsys on loopback, for tests, examples and benchmarks, in any language.
+//!
+//! It serves `/api/v2` (WSSE) and `/api/v3` (OAuth 2) from one account and behaves like the real service as far as
+//! that is known: real credentials and limits, mixed id types, rows that fail inside a reply with status 200. Where
+//! nobody knows, a [switch](Switches) decides. It can be told to [fail](Fault) at chosen requests, to let
+//! "other people" edit the account behind the client's back, and to show everything that it holds.
+//!
+//! A request goes `server` (HTTP) → `account` (faults, limit, credentials, size) → one module per resource →
+//! `store`. Only the first knows sockets and only the [`Host`] knows the time, so a simulation can
+//! [build](SandboxBuilder::build) a sandbox without a server and [hand it requests](Sandbox::handle) itself.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use reverse_etl::emarsys::sandbox::{Endpoint, Fault, Sandbox};
+//! use serde_json::json;
+//!
+//! let sandbox = Sandbox::start().await?;
+//! let ada = sandbox.add_contact([(3, json!("ada@shop.test")), (1, json!("Ada"))]);
+//! sandbox.fail(Fault::lose_answer().on(Endpoint::UpdateContacts));
+//!
+//! // … let the program under test talk to `sandbox.url()` …
+//!
+//! assert_eq!(sandbox.contact(ada).unwrap().value(1), "Ada");
+//! assert_eq!(sandbox.write_requests(), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it does not serve: segments, exports, sources, events, relational data, `contact/query`, `contact/merge`.
+
+mod account;
+mod auth;
+mod builder;
+mod catalog;
+mod contacts;
+mod context;
+mod endpoint;
+mod exchange;
+mod faults;
+mod fields;
+mod journal;
+mod key;
+mod limits;
+mod lists;
+mod reply;
+mod server;
+mod settings;
+mod store;
+mod switches;
+#[cfg(test)]
+mod tests;
+mod value;
+mod vienna;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use serde_json::Value;
+
+use self::{account::Account, server::Server, value::Stored};
+use crate::{Result, host::Host};
+
+pub use self::{
+    builder::SandboxBuilder,
+    catalog::StoredField,
+    endpoint::Endpoint,
+    exchange::{Answer, Reaction, Request, Response},
+    faults::Fault,
+    journal::WriteRequest,
+    store::{StoredContact, StoredList},
+    switches::{Duplicates, EmailMatch, ErrorBody, Scope, Switches},
+};
+
+/// An Emarsys account on this machine, and the server in front of it.
+///
+/// Clones are the same sandbox; the server stops when the last one is dropped. Every method can be called from any
+/// thread, at any time.
+#[derive(Clone)]
+pub struct Sandbox {
+    shared: Arc<Shared>,
+    server: Option<Arc<Server>>,
+}
+
+/// What the server and the handles share.
+struct Shared {
+    host: Arc<dyn Host>,
+    account: Mutex<Account>,
+}
+
+impl Shared {
+    fn handle(&self, request: &Request) -> Reaction {
+        let now = self.host.wall();
+        self.lock().handle(now, request)
+    }
+
+    /// The account as it is now, with everything late that is due by now.
+    fn now<T>(&self, look: impl FnOnce(&mut Account, SystemTime) -> T) -> T {
+        let now = self.host.wall();
+        let mut account = self.lock();
+        account.settle(now);
+        look(&mut account, now)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Account> {
+        // A test that panicked elsewhere should not hide its own message behind this one.
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sandbox {
+    /// Starts an empty account on any free port.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if no port can be had, [`ErrorKind::Config`](crate::ErrorKind::Config)
+    /// outside a tokio runtime.
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// A sandbox that is not like the others: its port, limits, clock and switches.
+    pub fn builder() -> SandboxBuilder {
+        SandboxBuilder::default()
+    }
+
+    /// Answers a request without a server; `wall` of the host is the time.
+    ///
+    /// The caller is the network: it has to wait for the [delay](Reaction::delay), and to lose what is lost.
+    pub fn handle(&self, request: &Request) -> Reaction {
+        self.shared.handle(request)
+    }
+
+    /// The address below which both APIs and `/oauth2/token` are, such as `http://127.0.0.1:41234`. Without a server
+    /// it is `http://sandbox.invalid`.
+    pub fn url(&self) -> &str {
+        self.server.as_ref().map_or("http://sandbox.invalid", |server| &server.url)
+    }
+
+    /// The client id that is accepted on v3. The credentials are the same for every sandbox and no secrets.
+    pub fn client_id(&self) -> &str {
+        auth::CLIENT_ID
+    }
+
+    /// The client secret that is accepted on v3.
+    pub fn client_secret(&self) -> &str {
+        auth::CLIENT_SECRET
+    }
+
+    /// The user name that is accepted on v2.
+    pub fn username(&self) -> &str {
+        auth::USERNAME
+    }
+
+    /// The secret that is accepted on v2.
+    pub fn wsse_secret(&self) -> &str {
+        auth::WSSE_SECRET
+    }
+}
+
+/// The account behind the client's back: what other people do. Nothing is checked, counted or delayed.
+impl Sandbox {
+    /// Adds a contact and returns its id, also if its e-mail exists already.
+    pub fn add_contact(&self, values: impl IntoIterator<Item = (u32, Value)>) -> u64 {
+        let values: Vec<_> = values
+            .into_iter()
+            .filter_map(|(field, value)| Some((field, Stored::unchecked(&value)?)))
+            .collect();
+        self.shared.now(|account, _| account.store.add_contact(SystemTime::UNIX_EPOCH, values))
+    }
+
+    /// Deletes a contact; whether there was one.
+    pub fn delete_contact(&self, contact: u64) -> bool {
+        self.shared.now(|account, _| account.store.delete_contact(contact))
+    }
+
+    /// Changes a value of a contact, null clears it; whether there is such a contact.
+    pub fn set_value(&self, contact: u64, field: u32, value: &Value) -> bool {
+        let value = Stored::unchecked(value);
+        self.shared.now(|account, _| account.store.set(contact, field, value))
+    }
+
+    /// Adds a field of any type, such as `shorttext` or `multichoice`, and returns its id.
+    pub fn add_field(&self, name: &str, application_type: &str) -> u32 {
+        self.shared.now(|account, _| account.store.catalog.add(name, application_type, None))
+    }
+
+    /// Adds a choice to a field, or gives one another label.
+    pub fn add_choice(&self, field: u32, choice: u64, label: &str) {
+        self.shared.now(|account, _| account.store.catalog.add_choice(field, choice, label));
+    }
+
+    /// Deletes a field with all its values; whether there was one.
+    pub fn delete_field(&self, field: u32) -> bool {
+        self.shared.now(|account, _| account.store.delete_field(field))
+    }
+
+    /// Adds a contact list and returns its id, also if its name exists already.
+    pub fn add_list(&self, name: &str) -> u64 {
+        self.shared.now(|account, _| account.store.add_list(SystemTime::UNIX_EPOCH, name))
+    }
+
+    /// Deletes a contact list; whether there was one. Its contacts stay.
+    pub fn delete_list(&self, list: u64) -> bool {
+        self.shared.now(|account, _| account.store.delete_list(list))
+    }
+
+    /// Puts a contact into a list; whether it was not in it before.
+    pub fn add_to_list(&self, list: u64, contact: u64) -> bool {
+        self.shared.now(|account, _| account.store.join(list, contact, SystemTime::UNIX_EPOCH))
+    }
+
+    /// Takes a contact out of a list; whether it was in it.
+    pub fn remove_from_list(&self, list: u64, contact: u64) -> bool {
+        self.shared.now(|account, _| account.store.leave(list, contact))
+    }
+}
+
+/// What the account holds.
+impl Sandbox {
+    /// All contacts, by id.
+    pub fn contacts(&self) -> Vec<StoredContact> {
+        self.shared.now(|account, _| account.store.contact_snapshots())
+    }
+
+    /// One contact.
+    pub fn contact(&self, id: u64) -> Option<StoredContact> {
+        self.shared.now(|account, _| account.store.snapshot(id))
+    }
+
+    /// The contacts with a value in a field, compared as the API does.
+    pub fn contacts_with(&self, field: u32, value: &str) -> Vec<StoredContact> {
+        self.shared.now(|account, _| {
+            let found = account.store.find(key::Key::Field(field), value, store::Horizon::NONE);
+            found.into_iter().filter_map(|id| account.store.snapshot(id)).collect()
+        })
+    }
+
+    /// All contact lists, by id.
+    pub fn lists(&self) -> Vec<StoredList> {
+        self.shared.now(|account, _| account.store.list_snapshots())
+    }
+
+    /// All fields, in the order in which the API lists them.
+    pub fn fields(&self) -> Vec<StoredField> {
+        self.shared.now(|account, _| account.store.catalog.fields().to_vec())
+    }
+
+    /// The field with this name or string id.
+    pub fn field(&self, name: &str) -> Option<StoredField> {
+        self.shared.now(|account, _| account.store.catalog.named(name).cloned())
+    }
+}
+
+/// What came in.
+impl Sandbox {
+    /// How many requests came in, by endpoint: also those that were refused or lost.
+    pub fn requests(&self) -> BTreeMap<Endpoint, u64> {
+        self.shared.now(|account, _| account.journal.counts().clone())
+    }
+
+    /// How many requests of one endpoint came in.
+    pub fn requests_to(&self, endpoint: Endpoint) -> u64 {
+        self.shared.now(|account, _| account.journal.counts().get(&endpoint).copied().unwrap_or_default())
+    }
+
+    /// How many requests came in that are there to [write](Endpoint::is_write).
+    pub fn write_requests(&self) -> u64 {
+        let writes = |(endpoint, count): (&Endpoint, &u64)| endpoint.is_write().then_some(*count);
+        self.shared.now(|account, _| account.journal.counts().iter().filter_map(writes).sum())
+    }
+
+    /// The write requests in the order in which they came in, with their bodies.
+    pub fn journal(&self) -> Vec<WriteRequest> {
+        self.shared.now(|account, _| account.journal.writes().to_vec())
+    }
+
+    /// Forgets the requests counted and kept so far.
+    pub fn clear_requests(&self) {
+        self.shared.now(|account, _| account.journal.clear());
+    }
+}
+
+/// What goes wrong.
+impl Sandbox {
+    /// Tells the sandbox to fail.
+    pub fn fail(&self, fault: Fault) {
+        self.shared.now(|account, _| account.faults.push(fault));
+    }
+
+    /// Takes back every fault that has not happened. What is lost and still to take effect stays so.
+    pub fn clear_faults(&self) {
+        self.shared.now(|account, _| account.faults.clear());
+    }
+
+    /// Ends the life of every token given out so far.
+    pub fn expire_tokens(&self) {
+        self.shared.now(|account, _| account.auth.expire_tokens());
+    }
+
+    /// Uses up what is left of the request limit of both API users.
+    pub fn exhaust_limit(&self) {
+        self.shared.now(Account::exhaust_limits);
+    }
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox").field("url", &self.url()).finish_non_exhaustive()
+    }
+}

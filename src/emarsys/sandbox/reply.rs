@@ -1,0 +1,169 @@
+//! The reply envelope and everything that is refused as a whole.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    exchange::Response,
+    switches::{ErrorBody, Switches},
+};
+
+pub(super) const CONTENT_TYPE: &str = "Content-Type";
+
+/// What the real service labels its JSON with.
+const ENVELOPE_TYPE: &str = "text/html; charset=utf-8";
+
+/// The `data` of a success, or why the request as a whole is refused.
+pub(super) type Data = Result<Value, Failure>;
+
+/// A refusal of a whole request.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    status: u16,
+    code: u16,
+    text: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: u16, code: u16, text: impl Into<String>) -> Self {
+        Self { status, code, text: text.into() }
+    }
+
+    /// A refusal with the status of most of them, 400.
+    pub(super) fn bad(code: u16, text: impl Into<String>) -> Self {
+        Self::new(400, code, text)
+    }
+
+    pub(super) fn payload() -> Self {
+        Self::bad(1010, "Invalid request payload.")
+    }
+
+    pub(super) fn parameters() -> Self {
+        Self::bad(1001, "One or more parameters are invalid or missing.")
+    }
+
+    pub(super) fn wrong_verb() -> Self {
+        Self::bad(1009, "Invalid HTTP method.")
+    }
+
+    pub(super) fn batch_too_long() -> Self {
+        Self::bad(1000, "The request exceeded the maximum batch size of 1,000")
+    }
+
+    pub(super) fn not_served() -> Self {
+        Self::new(404, 1, "Not Found")
+    }
+
+    pub(super) fn unauthorized(text: &str) -> Self {
+        Self::new(401, 1, text)
+    }
+
+    pub(super) fn action(word: &str) -> Self {
+        let mut letters = word.chars();
+        let capitalised: String =
+            letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
+        Self::bad(1, format!("Action {capitalised} is invalid."))
+    }
+
+    pub(super) fn language() -> Self {
+        Self::bad(1002, "Invalid language code")
+    }
+
+    pub(super) fn key_field(sent: &str) -> Self {
+        Self::bad(2004, format!("Invalid key field id: {sent}"))
+    }
+
+    pub(super) fn no_list() -> Self {
+        Self::new(404, 3006, "No contact list found with the specified ID.")
+    }
+
+    pub(super) fn response(&self, switches: &Switches) -> Response {
+        let status = if self.status == 400 { switches.request_error_status } else { self.status };
+        envelope(status, self.code, &self.text, &json!(""))
+    }
+}
+
+/// A refusal of one row: `{"<key value>": {"<code>": "<text>"}}` in a batch, a [`Failure`] when it is alone.
+#[derive(Clone, Debug)]
+pub(super) struct RowError {
+    pub(super) code: u16,
+    pub(super) text: String,
+}
+
+impl RowError {
+    pub(super) fn new(code: u16, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+impl From<RowError> for Failure {
+    fn from(error: RowError) -> Self {
+        Self::bad(error.code, error.text)
+    }
+}
+
+/// The errors of a batch: one entry per key value, so of two rows with the same one the later shows.
+#[derive(Debug, Default)]
+pub(super) struct RowErrors(Map<String, Value>);
+
+impl RowErrors {
+    pub(super) fn insert(&mut self, key: String, error: RowError) {
+        let RowError { code, text } = error;
+        self.0.insert(key, json!({ code.to_string(): text }));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn into_value(self) -> Value {
+        map_or_list(self.0)
+    }
+}
+
+/// A map as PHP prints it: an empty one is `[]`.
+pub(super) fn map_or_list(map: Map<String, Value>) -> Value {
+    if map.is_empty() { json!([]) } else { Value::Object(map) }
+}
+
+pub(super) fn success(data: &Value) -> Response {
+    envelope(200, 0, "OK", data)
+}
+
+fn envelope(status: u16, code: u16, text: &str, data: &Value) -> Response {
+    let body = json!({ "replyCode": code, "replyText": text, "data": data });
+    Response::new(status, ENVELOPE_TYPE, body.to_string())
+}
+
+/// A refusal of the gateway, whose body is an envelope, a plain text or a `message`, as switched.
+pub(super) fn gateway(status: u16, code: u16, text: &str, body: ErrorBody) -> Response {
+    match body {
+        ErrorBody::Envelope => envelope(status, code, text, &json!("")),
+        ErrorBody::Plain => Response::new(status, "text/plain; charset=utf-8", text),
+        ErrorBody::Message => {
+            Response::new(status, "application/json; charset=utf-8", json!({ "message": text }).to_string())
+        }
+    }
+}
+
+/// The gateway's usual words for a status.
+pub(super) fn gateway_status(status: u16, body: ErrorBody) -> Response {
+    let (code, text) = match status {
+        401 => (1, "Unauthorized"),
+        403 => (1, "Forbidden"),
+        413 => (1, "Request size limit exceeded"),
+        429 => (7003, "Too many requests for this account and resource within the last minute."),
+        500 => (1, "Database connection error"),
+        502 => (1, "Bad Gateway"),
+        503 => (1, "The system is overloaded for this resource."),
+        504 => (1, "Gateway Timeout"),
+        _ => (1, "Refused"),
+    };
+    gateway(status, code, text, body)
+}
+
+/// Whole seconds since 1970; 0 for anything before.
+pub(super) fn unix_seconds(moment: SystemTime) -> u64 {
+    moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,310 @@
+//! The open questions about the API, each with the answer that this sandbox gives.
+//!
+//! Sources disagree about these points, or say nothing. The defaults are the likeliest answers; a client that is to
+//! survive the real service works with every other setting too.
+
+use std::time::Duration;
+
+/// How the sandbox answers where the documentation is silent or contradicts itself.
+///
+/// ```
+/// use reverse_etl::emarsys::sandbox::{Duplicates, Switches};
+///
+/// let switches = Switches::default().duplicates(Duplicates::LastWins).request_error_status(200);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent yes or no about the real service")]
+pub struct Switches {
+    pub(super) request_error_status: u16,
+    pub(super) unknown_list_status: u16,
+    pub(super) creation_error_status: u16,
+    pub(super) delete_missing_status: u16,
+    pub(super) exists_code: u16,
+    pub(super) invalid_key: Scope,
+    pub(super) unknown_field: Scope,
+    pub(super) duplicates: Duplicates,
+    pub(super) email_match: EmailMatch,
+    pub(super) error_body: ErrorBody,
+    pub(super) too_large_body: ErrorBody,
+    pub(super) read_delay: Duration,
+    pub(super) deleted_counted: bool,
+    pub(super) ids_in_order: bool,
+    pub(super) empty_text_kept: bool,
+    pub(super) key_names: bool,
+    pub(super) missing_key_is_internal_id: bool,
+    pub(super) email_unique_on_create: bool,
+    pub(super) texts_checked: bool,
+    pub(super) read_only_refused: bool,
+    pub(super) dates_with_time: bool,
+    pub(super) existing_members_counted: bool,
+    pub(super) existing_joins_list: bool,
+    pub(super) contact_ids_bare: bool,
+    pub(super) deprecated_reads: bool,
+    pub(super) limit_headers: bool,
+    pub(super) string_id_nine_digits: bool,
+    pub(super) replays_refused: bool,
+    pub(super) getdata_codes_as_text: bool,
+}
+
+/// What one bad row or key brings down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Scope {
+    /// It is an entry of `data.errors` in a reply with status 200.
+    Row,
+    /// The whole request is refused, and nothing of it takes effect.
+    Request,
+}
+
+/// What becomes of rows with the same key value in one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Duplicates {
+    /// The first counts, the others are refused with 2010.
+    FirstWins,
+    /// Each is carried out, one after the other.
+    LastWins,
+}
+
+/// When two e-mails are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EmailMatch {
+    /// If they differ in case at most.
+    IgnoreCase,
+    /// If they differ in case and in leading and trailing blanks at most.
+    IgnoreCaseAndBlanks,
+    /// If they are equal to the letter.
+    Exact,
+}
+
+/// What an error that the gateway answers looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorBody {
+    /// `{"replyCode":…,"replyText":…,"data":""}`
+    Envelope,
+    /// The text alone.
+    Plain,
+    /// `{"message":…}`
+    Message,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self {
+            request_error_status: 400,
+            unknown_list_status: 400,
+            creation_error_status: 400,
+            delete_missing_status: 404,
+            exists_code: 2009,
+            invalid_key: Scope::Row,
+            unknown_field: Scope::Row,
+            duplicates: Duplicates::FirstWins,
+            email_match: EmailMatch::IgnoreCase,
+            error_body: ErrorBody::Envelope,
+            too_large_body: ErrorBody::Plain,
+            read_delay: Duration::ZERO,
+            deleted_counted: true,
+            ids_in_order: true,
+            empty_text_kept: false,
+            key_names: false,
+            missing_key_is_internal_id: false,
+            email_unique_on_create: true,
+            texts_checked: false,
+            read_only_refused: false,
+            dates_with_time: false,
+            existing_members_counted: true,
+            existing_joins_list: false,
+            contact_ids_bare: false,
+            deprecated_reads: true,
+            limit_headers: true,
+            string_id_nine_digits: false,
+            replays_refused: false,
+            getdata_codes_as_text: false,
+        }
+    }
+}
+
+impl Switches {
+    /// The status of requests that are refused as a whole for what they say: 400 (default) or 200.
+    pub fn request_error_status(mut self, status: u16) -> Self {
+        self.request_error_status = status;
+        self
+    }
+
+    /// The status of 2020, an unknown `contact_list_id`. Default 400.
+    pub fn unknown_list_status(mut self, status: u16) -> Self {
+        self.unknown_list_status = status;
+        self
+    }
+
+    /// The status of 9004 and of 3001 to 3005, when a field or a list cannot be created: 400 (default) or 500.
+    pub fn creation_error_status(mut self, status: u16) -> Self {
+        self.creation_error_status = status;
+        self
+    }
+
+    /// The status of deleting one contact that does not exist: 404 (default), 400 or 200.
+    pub fn delete_missing_status(mut self, status: u16) -> Self {
+        self.delete_missing_status = status;
+        self
+    }
+
+    /// The code for a single contact that exists already: 2009 (default) or 2006.
+    pub fn exists_code(mut self, code: u16) -> Self {
+        self.exists_code = code;
+        self
+    }
+
+    /// Where an invalid key field of a contact batch shows: as `<NO_KEY_ID>` among the errors of the rows (default),
+    /// or as 2004 for the request.
+    pub fn invalid_key(mut self, scope: Scope) -> Self {
+        self.invalid_key = scope;
+        self
+    }
+
+    /// What an unknown field id in a row brings down: the row with 2007 (default), or the request with 2006.
+    pub fn unknown_field(mut self, scope: Scope) -> Self {
+        self.unknown_field = scope;
+        self
+    }
+
+    /// What becomes of rows with the same key in one batch. Default [`Duplicates::FirstWins`].
+    pub fn duplicates(mut self, duplicates: Duplicates) -> Self {
+        self.duplicates = duplicates;
+        self
+    }
+
+    /// When two e-mails are the same. Default [`EmailMatch::IgnoreCase`].
+    pub fn email_match(mut self, email_match: EmailMatch) -> Self {
+        self.email_match = email_match;
+        self
+    }
+
+    /// The body of 403, 429 and 5xx. Default [`ErrorBody::Envelope`].
+    pub fn error_body(mut self, body: ErrorBody) -> Self {
+        self.error_body = body;
+        self
+    }
+
+    /// The body of 413, too many bytes. Default [`ErrorBody::Plain`].
+    pub fn too_large_body(mut self, body: ErrorBody) -> Self {
+        self.too_large_body = body;
+        self
+    }
+
+    /// How long a new contact, list or member takes to show up in reads. Default none.
+    pub fn read_delay(mut self, delay: Duration) -> Self {
+        self.read_delay = delay;
+        self
+    }
+
+    /// Whether a successful delete says how many contacts it deleted (default), or answers `{}`.
+    pub fn deleted_counted(mut self, yes: bool) -> Self {
+        self.deleted_counted = yes;
+        self
+    }
+
+    /// Whether `data.ids` keeps the order of the request (default), or comes in another order.
+    pub fn ids_in_order(mut self, yes: bool) -> Self {
+        self.ids_in_order = yes;
+        self
+    }
+
+    /// Whether a field cleared with `""` reads back as `""`; by default it reads back as null.
+    pub fn empty_text_kept(mut self, yes: bool) -> Self {
+        self.empty_text_kept = yes;
+        self
+    }
+
+    /// Whether `key_id` may be a field's name or string id; by default that is 2004.
+    pub fn key_names(mut self, yes: bool) -> Self {
+        self.key_names = yes;
+        self
+    }
+
+    /// Whether a missing key means the internal id in `checkids`, `getdata` and the list calls, as in 2016; by default
+    /// it means field 3 everywhere.
+    pub fn missing_key_is_internal_id(mut self, yes: bool) -> Self {
+        self.missing_key_is_internal_id = yes;
+        self
+    }
+
+    /// Whether a contact cannot be created with an e-mail that exists, also when another field is the key (default).
+    pub fn email_unique_on_create(mut self, yes: bool) -> Self {
+        self.email_unique_on_create = yes;
+        self
+    }
+
+    /// Whether texts that are too long, and e-mails that cannot be any, are refused with 2007; by default they are
+    /// accepted.
+    pub fn texts_checked(mut self, yes: bool) -> Self {
+        self.texts_checked = yes;
+        self
+    }
+
+    /// Whether a read-only field in a row is refused with 2007; by default it is ignored.
+    pub fn read_only_refused(mut self, yes: bool) -> Self {
+        self.read_only_refused = yes;
+        self
+    }
+
+    /// Whether dates may carry a time, as in 2016; by default only `YYYY-MM-DD` is accepted.
+    pub fn dates_with_time(mut self, yes: bool) -> Self {
+        self.dates_with_time = yes;
+        self
+    }
+
+    /// Whether `inserted_contacts` and `deleted_contacts` count every contact found (default), or only those whose
+    /// membership changed.
+    pub fn existing_members_counted(mut self, yes: bool) -> Self {
+        self.existing_members_counted = yes;
+        self
+    }
+
+    /// Whether a contact that a create refuses as existing is put into the request's `contact_list_id` all the same.
+    /// Default no.
+    pub fn existing_joins_list(mut self, yes: bool) -> Self {
+        self.existing_joins_list = yes;
+        self
+    }
+
+    /// Whether `contactIds` answers without the envelope. Default no.
+    pub fn contact_ids_bare(mut self, yes: bool) -> Self {
+        self.contact_ids_bare = yes;
+        self
+    }
+
+    /// Whether the deprecated `contactlist/{id}/contacts` still answers (default), or is gone with 404.
+    pub fn deprecated_reads(mut self, yes: bool) -> Self {
+        self.deprecated_reads = yes;
+        self
+    }
+
+    /// Whether replies carry the limit headers (default).
+    pub fn limit_headers(mut self, yes: bool) -> Self {
+        self.limit_headers = yes;
+        self
+    }
+
+    /// Whether the string id of a new field must be nine digits, as an old error text demands; by default it is
+    /// 1 to 32 of `a-z`, `0-9` and `_`.
+    pub fn string_id_nine_digits(mut self, yes: bool) -> Self {
+        self.string_id_nine_digits = yes;
+        self
+    }
+
+    /// Whether a WSSE header is refused when it comes a second time. Default no.
+    pub fn replays_refused(mut self, yes: bool) -> Self {
+        self.replays_refused = yes;
+        self
+    }
+
+    /// Whether `errorCode` in `getdata` is a string; by default it is a number.
+    pub fn getdata_codes_as_text(mut self, yes: bool) -> Self {
+        self.getdata_codes_as_text = yes;
+        self
+    }
+}
