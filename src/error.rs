@@ -88,6 +88,11 @@ impl Error {
         Self(Box::new(Inner { kind, delivery: Delivery::NotSent, text: text.into(), source: None }))
     }
 
+    /// Something is set up wrongly; the text names it and says what to do.
+    pub fn config(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Config, text)
+    }
+
     /// A request was sent and its answer never came: it may or may not have been applied.
     pub fn no_answer(text: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self::new(ErrorKind::NoAnswer, text).with_delivery(Delivery::Unknown).with_source(source)
