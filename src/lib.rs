@@ -4,6 +4,7 @@
 
 mod destination;
 mod error;
+mod field;
 pub mod fingerprint;
 pub mod host;
 mod record;
@@ -14,6 +15,7 @@ pub mod emarsys;
 
 pub use destination::Operation;
 pub use error::{BoxError, Delivery, Error, ErrorKind, Result};
+pub use field::{Choices, FieldKind, Mismatch};
 pub use fingerprint::{KeyHash, RowFingerprint, Secret};
 pub use record::{FieldName, Key, Record, Value, ValueRef};
 pub use state::{Commit, Header, MemoryStore, PriorState, RowState, StateStore};
