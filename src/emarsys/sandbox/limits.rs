@@ -66,7 +66,7 @@ impl Windows {
 
 impl Window {
     /// Whether the request that was counted last is one too many.
-    pub(super) fn exceeded(&self) -> bool {
+    pub(super) fn exceeded(self) -> bool {
         self.used > self.limit
     }
 
