@@ -8,6 +8,7 @@ mod field;
 pub mod fingerprint;
 pub mod host;
 mod record;
+mod rows;
 pub mod state;
 
 #[cfg(feature = "emarsys")]
@@ -18,4 +19,5 @@ pub use error::{BoxError, Delivery, Error, ErrorKind, Result};
 pub use field::{Choices, FieldKind, Mismatch};
 pub use fingerprint::{KeyHash, RowFingerprint, Secret};
 pub use record::{FieldName, Key, Record, Value, ValueRef};
+pub use rows::{Rows, Source};
 pub use state::{Commit, Header, MemoryStore, PriorState, RowState, StateStore};

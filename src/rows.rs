@@ -1,0 +1,409 @@
+//! Many rows: a source, chunk by chunk, read in place.
+//!
+//! A row is looked at and dropped. Only a row that turns out to have changed is ever copied.
+
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
+
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use serde::Serialize;
+
+use crate::{
+    BoxError, Error, ErrorKind, Result,
+    record::{FieldName, Record, Value, ValueRef},
+};
+
+/// Rows in one chunk of a source that hands them out one by one.
+const CHUNK: usize = 1024;
+
+/// A chunk of rows that can be read in place.
+pub trait Rows: Send + Sync {
+    /// The number of rows.
+    fn len(&self) -> usize;
+
+    /// Whether there are no rows.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Finds `columns` once, then calls `row` with their values for each row of `range`, in order. `None` stands for
+    /// a value that the row does not have, which is not [`ValueRef::Null`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if no row can have one of the columns; [`ErrorKind::Source`] if a row cannot be read; and
+    /// whatever `row` returns, which ends the visit.
+    fn visit(
+        &self,
+        columns: &[FieldName],
+        range: Range<usize>,
+        row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()>;
+}
+
+const _: fn(&dyn Rows) = |_| (); // stays usable as a trait object
+
+/// A column that a record lacks is an absent value: records need not be alike.
+impl Rows for [Record] {
+    fn len(&self) -> usize {
+        <[Record]>::len(self)
+    }
+
+    fn visit(
+        &self,
+        columns: &[FieldName],
+        range: Range<usize>,
+        row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()> {
+        let mut values = Vec::with_capacity(columns.len());
+        for record in self.get(range).unwrap_or_default() {
+            values.clear();
+            values.extend(columns.iter().map(|column| record.get(column).map(Value::as_ref)));
+            row(&values)?;
+        }
+        Ok(())
+    }
+}
+
+impl Rows for Vec<Record> {
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    fn visit(
+        &self,
+        columns: &[FieldName],
+        range: Range<usize>,
+        row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()> {
+        self.as_slice().visit(columns, range, row)
+    }
+}
+
+/// Rows whose cells are all text, as in a CSV file: the cells of one chunk in one piece of text.
+struct TextRows {
+    header: Arc<[FieldName]>,
+    cells: String,
+    /// Where each cell ends in `cells`.
+    ends: Vec<usize>,
+    /// How many cells precede each row.
+    starts: Vec<usize>,
+}
+
+impl TextRows {
+    fn new(header: Arc<[FieldName]>) -> Self {
+        Self { header, cells: String::new(), ends: Vec::new(), starts: Vec::new() }
+    }
+
+    /// Adds a row; one with more cells than the header has names is refused.
+    fn push<'c>(&mut self, cells: impl IntoIterator<Item = &'c str>) -> Result<(), Mismatched> {
+        let start = self.ends.len();
+        self.starts.push(start);
+        for cell in cells {
+            self.cells.push_str(cell);
+            self.ends.push(self.cells.len());
+        }
+        let found = self.ends.len() - start;
+        if found > self.header.len() { Err(Mismatched { found, named: self.header.len() }) } else { Ok(()) }
+    }
+
+    fn cell(&self, row: usize, column: usize) -> Option<&str> {
+        let index = self.starts.get(row)? + column;
+        let row_end = self.starts.get(row + 1).copied().unwrap_or(self.ends.len());
+        let end = *self.ends.get(index).filter(|_| index < row_end)?;
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.cells.get(start..end)
+    }
+}
+
+struct Mismatched {
+    found: usize,
+    named: usize,
+}
+
+impl Rows for TextRows {
+    fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    fn visit(
+        &self,
+        columns: &[FieldName],
+        range: Range<usize>,
+        row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()> {
+        let positions = columns
+            .iter()
+            .map(|column| {
+                self.header.iter().position(|name| name == column).ok_or_else(|| {
+                    let known: Vec<_> = self.header.iter().map(FieldName::as_str).collect();
+                    Error::config(format!(
+                        "the source has no column `{column}`; it has: {}. Map one of these",
+                        known.join(", ")
+                    ))
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut values = Vec::with_capacity(positions.len());
+        for index in range.start..range.end.min(self.len()) {
+            values.clear();
+            let cells = positions.iter().map(|&column| self.cell(index, column));
+            values.extend(cells.map(|cell| cell.map(|text| ValueRef::Text(Cow::Borrowed(text)))));
+            row(&values)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the rows of a plan come from.
+///
+/// ```
+/// use reverse_etl::{Record, Source};
+///
+/// // Anything that serde can write as a map: `Option::None` is null, and null clears a field.
+/// let source = Source::iter([Record::new().with("email", "ada@shop.test").with("points", 120)]);
+///
+/// // Text cells, as a CSV reader gives them: `007` stays `007`.
+/// let mut csv = csv::Reader::from_reader("email,code\nada@shop.test,007\n".as_bytes());
+/// let header = csv.headers()?.clone();
+/// let source = Source::text(&header, csv.into_records());
+/// # Ok::<(), csv::Error>(())
+/// ```
+pub struct Source<'a>(Feed<'a>);
+
+enum Feed<'a> {
+    Owned(BoxStream<'a, Result<Arc<dyn Rows>>>),
+    Borrowed(&'a dyn Rows),
+}
+
+impl<'a> Source<'a> {
+    /// Rows of a type that serde writes as a map of column names to values.
+    pub fn iter<T: Serialize>(rows: impl IntoIterator<Item = T, IntoIter: Send + 'a>) -> Self {
+        let mut rows = rows.into_iter().enumerate();
+        Self::pulled(move || {
+            let chunk: Result<Vec<Record>> =
+                rows.by_ref().take(CHUNK).map(|(index, row)| record(index, &row)).collect();
+            finished(chunk)
+        })
+    }
+
+    /// Rows as they arrive; an error ends the source, and a plan over it fails.
+    pub fn stream<T: Serialize + Send + 'a, E: Into<BoxError>>(
+        rows: impl Stream<Item = std::result::Result<T, E>> + Send + 'a,
+    ) -> Self {
+        let records = rows.enumerate().map(|(index, row)| match row {
+            Ok(row) => record(index, &row),
+            Err(error) => Err(unreadable(index, error)),
+        });
+        let chunks = records.chunks(CHUNK).map(|chunk| {
+            let chunk = chunk.into_iter().collect::<Result<Vec<_>>>()?;
+            Ok(Arc::new(chunk) as Arc<dyn Rows>)
+        });
+        Self(Feed::Owned(chunks.boxed()))
+    }
+
+    /// Rows of text cells under a header, such as the records of a CSV file. A cell stays text.
+    ///
+    /// A row with fewer cells than the header lacks the last values; one with more is an error.
+    pub fn text<H, R, T, E>(header: H, rows: R) -> Self
+    where
+        H: IntoIterator<Item: AsRef<str>>,
+        R: IntoIterator<Item = std::result::Result<T, E>, IntoIter: Send + 'a>,
+        for<'r> &'r T: IntoIterator<Item = &'r str>,
+        E: Into<BoxError>,
+    {
+        let header: Arc<[FieldName]> = header.into_iter().map(|name| name.as_ref().into()).collect();
+        let mut rows = rows.into_iter().enumerate();
+        Self::pulled(move || {
+            let mut chunk = TextRows::new(Arc::clone(&header));
+            for (index, row) in rows.by_ref().take(CHUNK) {
+                let row = match row {
+                    Ok(row) => row,
+                    Err(error) => return Some(Err(unreadable(index, error))),
+                };
+                if let Err(Mismatched { found, named }) = chunk.push(&row) {
+                    let row = index + 1;
+                    return Some(Err(Error::new(
+                        ErrorKind::Source,
+                        format!(
+                            "row {row} of the source has {found} cells, and the header names {named} columns: \
+                             mend the row, perhaps its quotes"
+                        ),
+                    )));
+                }
+            }
+            finished(Ok(chunk))
+        })
+    }
+
+    /// Chunks that can be read in place, as they arrive.
+    pub fn chunks<R: Rows + 'static, E: Into<BoxError>>(
+        chunks: impl Stream<Item = std::result::Result<R, E>> + Send + 'a,
+    ) -> Self {
+        let chunks = chunks.map(|chunk| match chunk {
+            Ok(rows) => Ok(Arc::new(rows) as Arc<dyn Rows>),
+            Err(error) => Err(Error::new(
+                ErrorKind::Source,
+                "the source could not be read to its end; nothing was planned",
+            )
+            .with_source(error)),
+        });
+        Self(Feed::Owned(chunks.boxed()))
+    }
+
+    /// Chunks from a function, until it has no more or one is an error.
+    fn pulled(mut next: impl FnMut() -> Option<Result<Arc<dyn Rows>>> + Send + 'a) -> Self {
+        let mut failed = false;
+        let chunks = std::iter::from_fn(move || {
+            let chunk = if failed { None } else { next() };
+            failed = matches!(chunk, Some(Err(_)));
+            chunk
+        });
+        Self(Feed::Owned(stream::iter(chunks).boxed()))
+    }
+
+    /// Calls `visit` with each chunk, and the number of rows before it, until the source ends.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] if the source could not be read to its end, and whatever `visit` returns.
+    pub async fn for_each_chunk(self, mut visit: impl FnMut(&dyn Rows, u64) -> Result<()>) -> Result<()> {
+        match self.0 {
+            Feed::Borrowed(rows) => visit(rows, 0),
+            Feed::Owned(mut chunks) => {
+                let mut before = 0;
+                while let Some(chunk) = chunks.next().await {
+                    let chunk = chunk?;
+                    visit(&*chunk, before)?;
+                    before += chunk.len() as u64;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<'a, R: Rows> From<&'a R> for Source<'a> {
+    fn from(rows: &'a R) -> Self {
+        Self(Feed::Borrowed(rows))
+    }
+}
+
+impl fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Feed::Owned(_) => "Source(owned)",
+            Feed::Borrowed(_) => "Source(borrowed)",
+        })
+    }
+}
+
+/// A chunk to hand out, unless it is empty: then the source is at its end.
+fn finished<R: Rows + 'static>(chunk: Result<R>) -> Option<Result<Arc<dyn Rows>>> {
+    match chunk {
+        Ok(rows) if rows.is_empty() => None,
+        Ok(rows) => Some(Ok(Arc::new(rows))),
+        Err(error) => Some(Err(error)),
+    }
+}
+
+/// The cause is left out of the errors about a row of the caller's own type: serde quotes values in its messages.
+fn record(index: usize, row: &impl Serialize) -> Result<Record> {
+    let refuse = |why: &str| Error::new(ErrorKind::Source, format!("row {} of the source {why}", index + 1));
+    match serde_json::to_value(row) {
+        Ok(serde_json::Value::Object(values)) => Ok(values
+            .into_iter()
+            .map(|(name, value)| (FieldName::from(name), Value::from_json(value)))
+            .collect()),
+        Ok(_) => Err(refuse("is not a map of column names to values: make it a struct or a map")),
+        Err(_) => Err(refuse("cannot be written by serde: check its `Serialize`")),
+    }
+}
+
+fn unreadable(index: usize, error: impl Into<BoxError>) -> Error {
+    Error::new(
+        ErrorKind::Source,
+        format!("row {} of the source could not be read; nothing was planned", index + 1),
+    )
+    .with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    /// Every row's values of `columns` as JSON, absent ones as `-`.
+    fn read(source: Source<'_>, columns: &[&str]) -> Result<Vec<String>> {
+        let columns: Vec<FieldName> = columns.iter().map(|name| (*name).into()).collect();
+        let mut rows = Vec::new();
+        block_on(source.for_each_chunk(|chunk, before| {
+            assert_eq!(before, rows.len() as u64);
+            chunk.visit(&columns, 0..chunk.len(), &mut |values| {
+                let shown = values.iter().map(|value| match value {
+                    Some(value) => serde_json::to_string(&value.clone().into_owned()).unwrap(),
+                    None => "-".to_owned(),
+                });
+                rows.push(shown.collect::<Vec<_>>().join(" "));
+                Ok(())
+            })
+        }))?;
+        Ok(rows)
+    }
+
+    /// A source as a CSV reader makes it that lets rows differ in length.
+    fn csv(text: &'static str) -> Source<'static> {
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+        let header = reader.headers().unwrap().clone();
+        Source::text(&header, reader.into_records())
+    }
+
+    #[test]
+    fn text_stays_text_and_a_short_row_lacks_its_last_values() {
+        let source = csv("email,code,note\nada@shop.test,007,\nbob@shop.test,1e3\n");
+        assert_eq!(read(source, &["note", "code"]).unwrap(), [r#""" "007""#, r#"- "1e3""#]);
+    }
+
+    #[test]
+    fn a_row_with_too_many_cells_is_named() {
+        let error = read(csv("x,y\na,b\na,b,c\n"), &["x"]).unwrap_err();
+        assert!(error.to_string().starts_with("row 2 of the source has 3 cells"), "{error}");
+    }
+
+    #[test]
+    fn a_text_column_that_does_not_exist_is_named_with_those_that_do() {
+        let error = read(csv("x,y\n1,2\n"), &["z"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.to_string(), "the source has no column `z`; it has: x, y. Map one of these");
+    }
+
+    #[test]
+    fn null_and_absent_values_of_records_are_told_apart() {
+        let rows = vec![Record::new().with("a", None::<i64>), Record::new().with("b", 1)];
+        assert_eq!(read(Source::from(&rows), &["a", "b"]).unwrap(), ["null -", "- 1"]);
+        assert_eq!(read(Source::iter(rows), &["a", "b"]).unwrap(), ["null -", "- 1"]);
+    }
+
+    #[test]
+    fn chunks_join_without_losing_a_row() {
+        let rows = (0..=CHUNK * 2).map(|index| Record::new().with("n", index as u64));
+        let read = read(Source::iter(rows), &["n"]).unwrap();
+        assert_eq!((read.len(), read[CHUNK].as_str()), (CHUNK * 2 + 1, "1024"));
+    }
+
+    #[test]
+    fn an_error_of_the_source_names_the_row_and_ends_it() {
+        let rows = [Ok(Record::new().with("a", 1)), Err(std::io::Error::other("gone")), Ok(Record::new())];
+        let error = read(Source::stream(stream::iter(rows)), &["a"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Source);
+        assert!(error.to_string().starts_with("row 2 of the source could not be read"), "{error}");
+    }
+
+    #[test]
+    fn a_row_that_is_no_map_is_refused_without_showing_it() {
+        let error = read(Source::iter(["ada@shop.test"]), &["a"]).unwrap_err();
+        assert!(error.to_string().starts_with("row 1 of the source is not a map"), "{error}");
+        assert!(!format!("{error:?}").contains("ada"));
+    }
+}
