@@ -103,6 +103,7 @@ impl Account {
             Some(Effect::ExpireTokens) => self.auth.expire_tokens(),
             Some(Effect::Delay(by)) => reaction.delay = *by,
             Some(Effect::Twist(inside)) => twist = Some(*inside),
+            Some(Effect::ApplyHalf) => twist = Some(Twist::Half),
             _ => {}
         }
         let caller = self.auth.caller(now, route.api, request);
@@ -128,7 +129,7 @@ impl Account {
             (Ok(()), _) => self.carry_out(now, request, route, twist),
         };
         let mut response = match effect {
-            Some(Effect::LoseAnswer | Effect::ApplyLate(_)) => return reaction,
+            Some(Effect::LoseAnswer | Effect::ApplyLate(_) | Effect::ApplyHalf) => return reaction,
             Some(Effect::Disguise { status, body }) => self.canned(*status, Some(body)),
             _ => response,
         };

@@ -7,12 +7,11 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, NaiveDateTime};
-use reqwest::Url;
 use serde_json::json;
 use sha1::{Digest, Sha1};
 
 use super::{
-    endpoint::Api,
+    endpoint::{Api, Query},
     exchange::{Request, Response},
     reply::Failure,
     vienna,
@@ -112,7 +111,8 @@ impl Auth {
         if sent.map(str::trim) != Some(expected.as_str()) {
             return answer(401, json!({ "error": "invalid_client" }));
         }
-        match form_member(&request.body, "grant_type").as_deref() {
+        let form = Query::parse(&String::from_utf8_lossy(&request.body));
+        match form.get("grant_type") {
             Some("client_credentials") => {}
             Some(_) => return answer(400, json!({ "error": "unsupported_grant_type" })),
             None => return answer(400, json!({ "error": "invalid_request" })),
@@ -174,13 +174,6 @@ fn created_at(text: &str) -> Option<SystemTime> {
 
 fn distance(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other).unwrap_or_else(|before| before.duration())
-}
-
-/// A member of a form-encoded body.
-fn form_member(body: &[u8], name: &str) -> Option<String> {
-    let mut url = Url::parse("http://sandbox.invalid/").ok()?;
-    url.set_query(Some(std::str::from_utf8(body).ok()?));
-    url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
 }
 
 #[cfg(test)]

@@ -164,13 +164,12 @@ pub(super) struct Route {
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn parse(text: &str) -> Self {
+    /// Reads `name=value&name=value`, the form of a query and of the body of a token request.
+    pub(super) fn parse(text: &str) -> Self {
         // The host is only there because a query is decoded as part of an address.
-        let pairs = Url::parse_with_params("http://sandbox.invalid/", [("", ""); 0]).ok().map(|mut url| {
-            url.set_query(Some(text));
-            url.query_pairs().into_owned().collect()
-        });
-        Self(pairs.unwrap_or_default())
+        let Ok(mut url) = Url::parse("http://sandbox.invalid/") else { return Self::default() };
+        url.set_query(Some(text));
+        Self(url.query_pairs().into_owned().collect())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {

@@ -105,6 +105,7 @@ pub enum Answer {
 
 /// An answer and how long it takes to arrive.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Reaction {
     /// The time from the request to its answer. What the request changes is changed at once.
     pub delay: Duration,

@@ -45,6 +45,8 @@ pub(super) enum Effect {
     LoseRequest,
     LoseAnswer,
     ApplyLate(Duration),
+    /// Half of the rows are carried out, and the answer is lost.
+    ApplyHalf,
     Delay(Duration),
     CutBody,
     ExhaustLimit,
@@ -59,6 +61,12 @@ pub(super) enum Twist {
     Race,
     /// Whoever is created does not get into the list.
     SkipList,
+    /// Whoever would be created is created by somebody else before.
+    Overtake,
+    /// Whoever exists is deleted by somebody else before.
+    Vanish,
+    /// Only the first half of the rows is carried out.
+    Half,
 }
 
 impl Fault {
@@ -101,6 +109,12 @@ impl Fault {
         Self::new(Effect::ApplyLate(after))
     }
 
+    /// The first half of the rows takes effect, and the connection closes without an answer: as if the service broke
+    /// down in the middle of a batch of contacts, or of an edit of a list's members.
+    pub fn apply_half() -> Self {
+        Self::new(Effect::ApplyHalf)
+    }
+
     /// The request takes effect at once and is answered after a while.
     pub fn delay(by: Duration) -> Self {
         Self::new(Effect::Delay(by))
@@ -114,6 +128,16 @@ impl Fault {
     /// A create or an upsert answers 2009 for everybody it would have created, and creates nobody.
     pub fn race() -> Self {
         Self::new(Effect::Twist(Twist::Race))
+    }
+
+    /// Just before the request, somebody else creates every contact that it would create, with no value but its key.
+    pub fn overtake() -> Self {
+        Self::new(Effect::Twist(Twist::Overtake))
+    }
+
+    /// Just before the request, somebody else deletes every contact that it would change.
+    pub fn vanish() -> Self {
+        Self::new(Effect::Twist(Twist::Vanish))
     }
 
     /// Contacts are created but not put into the list of the request, and the reply does not tell.

@@ -132,8 +132,9 @@ pub(super) fn success(data: &Value) -> Response {
 }
 
 fn envelope(status: u16, code: u16, text: &str, data: &Value) -> Response {
-    let body = json!({ "replyCode": code, "replyText": text, "data": data });
-    Response::new(status, ENVELOPE_TYPE, body.to_string())
+    // Written member by member: in this order they come from the real service.
+    let body = format!(r#"{{"replyCode":{code},"replyText":{},"data":{data}}}"#, json!(text));
+    Response::new(status, ENVELOPE_TYPE, body)
 }
 
 /// A refusal of the gateway, whose body is an envelope, a plain text or a `message`, as switched.

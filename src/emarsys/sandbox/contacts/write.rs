@@ -80,7 +80,12 @@ fn write(cx: &mut Context<'_>, body: &Map<String, Value>, mode: Mode) -> Data {
     }
     let mut writer = Writer { cx, key, mode, list, seen: HashSet::new(), created: HashSet::new() };
     match batch {
-        Some(rows) => Ok(writer.batch(&rows)),
+        Some(mut rows) => {
+            if writer.cx.twist == Some(Twist::Half) {
+                rows.truncate(rows.len() / 2);
+            }
+            Ok(writer.batch(&rows))
+        }
         None => writer.single(body),
     }
 }
@@ -136,6 +141,7 @@ impl Writer<'_, '_> {
         if !self.seen.insert(form) && self.cx.switches.duplicates == Duplicates::FirstWins {
             return Err(self.key.several(&sent));
         }
+        self.interfere(&sent);
         let found = self.cx.store.find(self.key, &sent, Horizon::NONE);
         let written = match (found.as_slice(), self.mode) {
             ([], Mode::Update) => return Err(self.key.nobody(&sent)),
@@ -162,6 +168,25 @@ impl Writer<'_, '_> {
             self.join(&[written.contact]);
         }
         Ok(written)
+    }
+
+    /// What somebody else does just before, if a fault says so.
+    fn interfere(&mut self, sent: &str) {
+        let twist = self.cx.twist;
+        if !matches!(twist, Some(Twist::Overtake | Twist::Vanish)) {
+            return;
+        }
+        let found = self.cx.store.find(self.key, sent, Horizon::NONE);
+        if twist == Some(Twist::Vanish) {
+            for contact in found {
+                self.cx.store.delete_contact(contact);
+            }
+        } else if let Key::Field(field) = self.key
+            && found.is_empty()
+            && self.mode != Mode::Update
+        {
+            self.cx.store.add_contact(self.cx.now, [(field, Stored::Text(sent.to_owned()))]);
+        }
     }
 
     fn create(&mut self, row: &Map<String, Value>) -> Result<Written, RowError> {

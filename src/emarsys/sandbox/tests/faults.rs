@@ -119,6 +119,44 @@ fn race_says_that_somebody_exists_who_does_not() {
 }
 
 #[test]
+fn overtaken_creation_meets_a_contact_that_exists() {
+    let caller = Caller::new();
+    let body = json!({"contacts": [{"3": "ada@shop.test", "1": "Ada"}]});
+    caller.sandbox.fail(Fault::overtake());
+    let data = caller.data("POST", "contact", &body);
+    assert!(data["errors"]["ada@shop.test"]["2009"].is_string(), "{data}");
+    assert_eq!(caller.sandbox.contacts()[0].value(1), &Value::Null);
+    caller.sandbox.delete_contact(700_001);
+    caller.sandbox.fail(Fault::overtake());
+    assert_eq!(caller.data("PUT", UPSERT, &body), json!({"ids": ["700002"]}));
+    assert_eq!(caller.sandbox.contacts()[0].value(1), "Ada");
+}
+
+#[test]
+fn contact_can_vanish_before_its_update() {
+    let caller = Caller::new();
+    caller.person("ada@shop.test");
+    caller.sandbox.fail(Fault::vanish().on(Endpoint::UpdateContacts));
+    let data = caller.data("PUT", "contact", &ada());
+    assert!(data["errors"]["ada@shop.test"]["2008"].is_string(), "{data}");
+    assert_eq!(caller.sandbox.contacts(), []);
+}
+
+#[test]
+fn half_of_a_batch_can_take_effect() {
+    let caller = Caller::new();
+    let emails: Vec<String> = (0..4).map(|number| format!("{number}@shop.test")).collect();
+    let rows: Vec<Value> = emails.iter().map(|email| json!({"3": email})).collect();
+    caller.sandbox.fail(Fault::apply_half().times(2));
+    assert!(matches!(caller.react("PUT", UPSERT, &json!({"contacts": rows})).answer, Answer::Lost));
+    assert_eq!(caller.sandbox.contacts().len(), 2);
+    let list = caller.sandbox.add_list("Customers");
+    let body = json!({"external_ids": &emails[..2]});
+    assert!(matches!(caller.react("POST", &format!("contactlist/{list}/add"), &body).answer, Answer::Lost));
+    assert_eq!(caller.sandbox.lists()[0].members().len(), 1);
+}
+
+#[test]
 fn created_contact_can_miss_its_list() {
     let caller = Caller::new();
     let list = caller.sandbox.add_list("Customers");

@@ -15,6 +15,11 @@ fn every_reply_has_the_headers_of_the_real_one() {
     let (uuid, digits) = response.header("X-Emarsys-Request-Id").unwrap().split_once('#').unwrap();
     assert_eq!((uuid.len(), digits.parse::<u64>().is_ok()), (36, true));
     assert_eq!(headers(&response), [1_000, 999, START + 60]);
+    assert!(
+        response.body().starts_with(r#"{"replyCode":0,"replyText":"OK","data":{"#),
+        "{}",
+        response.body()
+    );
 }
 
 #[test]
