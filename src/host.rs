@@ -60,8 +60,9 @@ impl Host for SystemHost {
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<()> {
-        getrandom::fill(bytes)
-            .map_err(|error| Error::new(ErrorKind::Io, "the system has no random bytes to give").with_source(error))
+        getrandom::fill(bytes).map_err(|error| {
+            Error::new(ErrorKind::Io, "the system has no random bytes to give").with_source(error)
+        })
     }
 }
 
