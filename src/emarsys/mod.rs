@@ -1,4 +1,58 @@
-//! A typed client for Emarsys.
+//! A typed client for Emarsys (SAP Engagement Cloud), usable with nothing else of this crate.
+//!
+//! ```no_run
+//! use reverse_etl::emarsys::{Client, Contact, Credentials, FieldId, RowResult};
+//!
+//! # async fn update() -> reverse_etl::Result<()> {
+//! let client = Client::builder(Credentials::oauth2("client id", "client secret")).build()?;
+//! let contacts = [Contact::new(FieldId::EMAIL, "ada@shop.test").with(FieldId::FIRST_NAME, "Ada")];
+//! let results = client.contacts().update(FieldId::EMAIL, &contacts).await?;
+//! for (row, result) in results.iter().enumerate() {
+//!     match result {
+//!         RowResult::Done => {}
+//!         RowResult::Rejected(rejection) if rejection.is_missing() => println!("row {row}: no such contact"),
+//!         RowResult::Rejected(rejection) => println!("row {row}: {rejection}"),
+//!         RowResult::Failed(error) => println!("row {row}: {error}"),
+//!         _ => println!("row {row}: unknown"),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * A write that may have been applied is never sent twice: its error says [`Delivery::Unknown`](crate::Delivery).
+//! * A row counts as done only if the reply accounts for every row of its request.
+//! * The request limit of the API user is kept, whatever the number of callers; see [`Limiter`].
+//! * No key, value or secret is in an error, a log line or a `Debug`. Text from the server is not passed on.
+//!
+//! One event of `tracing` per request tells endpoint, status, reply code, attempt and duration.
 
+mod auth;
+mod client;
+mod contacts;
+mod fields;
+mod ids;
+mod limiter;
+mod lists;
+mod refusal;
+mod reply;
+mod request;
+mod retry;
+mod rows;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+mod settings;
+mod transport;
+
+pub use auth::Credentials;
+pub use client::{Client, ClientBuilder};
+pub use contacts::{Contact, ContactData, Contacts};
+pub use fields::{ApplicationType, Choice, Field, Fields, NewField};
+pub use ids::{ContactId, FieldId, ListId};
+pub use limiter::Limiter;
+pub use lists::{ContactList, Lists};
+pub use refusal::{Refusal, Rejection};
+pub use request::{Effect, Method, Request, Version};
+pub use retry::RetryPolicy;
+pub use rows::{Lookup, RowResult};
+pub use settings::Settings;

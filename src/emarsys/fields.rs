@@ -1,0 +1,293 @@
+//! Contact fields (Emarsys API: Fields).
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    client::Client,
+    ids::FieldId,
+    reply::List,
+    request::{Effect, Method, Request},
+};
+use crate::{Error, Result};
+
+/// The calls about contact fields; made by [`Client::fields`].
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a>(pub(crate) &'a Client);
+
+/// A contact field of the account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Field {
+    /// Its number.
+    pub id: FieldId,
+    /// Its name in English, as people see it.
+    pub name: Option<String>,
+    /// Its name for programs. Emarsys cuts it at 32 characters.
+    pub string_id: Option<String>,
+    /// What it holds.
+    pub application_type: ApplicationType,
+}
+
+/// What a field holds. Lengths are those of fields made by the account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+#[non_exhaustive]
+pub enum ApplicationType {
+    /// Text of up to 60 characters.
+    ShortText,
+    /// Text of up to 255 characters.
+    LongText,
+    /// Text without a stated limit.
+    LargeText,
+    /// A number of up to 24 digits.
+    Numeric,
+    /// A day, `YYYY-MM-DD`.
+    Date,
+    /// A day of birth, `YYYY-MM-DD`.
+    BirthDate,
+    /// A web address.
+    Url,
+    /// A fax number.
+    Fax,
+    /// One of the field's choices, by its id.
+    SingleChoice,
+    /// Some of the field's choices, as a list of their ids.
+    MultiChoice,
+    /// The interests; a multiple choice.
+    Interests,
+    /// A field with rules of its own, such as the opt-in.
+    Special,
+    /// A voucher code; never written.
+    Voucher,
+    /// A type that this crate does not know.
+    Other(String),
+}
+
+/// One choice of a single or multiple choice field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Choice {
+    /// What is sent and read as the value.
+    pub id: u32,
+    /// What people see, in English.
+    pub label: String,
+}
+
+/// A field to be created.
+#[derive(Clone, Debug, Serialize)]
+pub struct NewField {
+    name: String,
+    application_type: ApplicationType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    string_id: Option<String>,
+}
+
+impl NewField {
+    /// A field of this name and type. The type is one of short, long and large text, numeric, date and URL: others
+    /// are made by hand, in Emarsys. Neither can be changed later.
+    pub fn new(name: impl Into<String>, application_type: ApplicationType) -> Self {
+        Self { name: name.into(), application_type, string_id: None }
+    }
+
+    /// Its name for programs, such as `loyalty_level`; default: chosen by Emarsys.
+    #[must_use]
+    pub fn string_id(mut self, string_id: impl Into<String>) -> Self {
+        self.string_id = Some(string_id.into());
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        const NAME_CHARS_MAX: usize = 200;
+        if self.name.trim().is_empty() {
+            return Err(Error::config("a field to be created has no name"));
+        }
+        if self.name.chars().count() > NAME_CHARS_MAX {
+            return Err(Error::config(format!(
+                "the name of the field `{}` has more than {NAME_CHARS_MAX} characters",
+                self.name
+            )));
+        }
+        if !self.application_type.can_be_created() {
+            return Err(Error::config(format!(
+                "the field `{}` cannot be created as {}: Emarsys lets programs create shorttext, longtext, \
+                 largetext, numeric, date and url; create it by hand",
+                self.name, self.application_type
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl ApplicationType {
+    /// Its name in the API.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::ShortText => "shorttext",
+            Self::LongText => "longtext",
+            Self::LargeText => "largetext",
+            Self::Numeric => "numeric",
+            Self::Date => "date",
+            Self::BirthDate => "birthdate",
+            Self::Url => "url",
+            Self::Fax => "fax",
+            Self::SingleChoice => "singlechoice",
+            Self::MultiChoice => "multichoice",
+            Self::Interests => "interests",
+            Self::Special => "special",
+            Self::Voucher => "voucher",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Whether the API can create fields of this type.
+    pub fn can_be_created(&self) -> bool {
+        matches!(
+            self,
+            Self::ShortText | Self::LongText | Self::LargeText | Self::Numeric | Self::Date | Self::Url
+        )
+    }
+}
+
+impl fmt::Display for ApplicationType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<String> for ApplicationType {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "shorttext" => Self::ShortText,
+            "longtext" => Self::LongText,
+            "largetext" => Self::LargeText,
+            "numeric" => Self::Numeric,
+            "date" => Self::Date,
+            "birthdate" => Self::BirthDate,
+            "url" => Self::Url,
+            "fax" => Self::Fax,
+            "singlechoice" => Self::SingleChoice,
+            "multichoice" => Self::MultiChoice,
+            "interests" => Self::Interests,
+            "special" => Self::Special,
+            "voucher" => Self::Voucher,
+            _ => Self::Other(name),
+        }
+    }
+}
+
+impl From<ApplicationType> for String {
+    fn from(kind: ApplicationType) -> Self {
+        kind.as_str().to_owned()
+    }
+}
+
+impl Fields<'_> {
+    /// All fields of the account (Emarsys API: List fields), in no particular order.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn list(&self) -> Result<Vec<Field>> {
+        let List(fields) = self.0.send(&ListFields {}).await?;
+        Ok(fields.into_iter().map(Field::from).collect())
+    }
+
+    /// Creates a field (Emarsys API: Create a field). If the error leaves it unknown whether it was created,
+    /// [`list`](Self::list) tells.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the API cannot create such a field; else as
+    /// [`Client::send`], with the codes 9002 (the name exists), 9003 (reserved) and 9004 (no slot left).
+    pub async fn create(&self, field: &NewField) -> Result<FieldId> {
+        field.check()?;
+        self.0.send(&CreateField(field)).await.map(|created| created.id)
+    }
+
+    /// The choices of a single or multiple choice field (Emarsys API: List choices).
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn choices(&self, field: FieldId) -> Result<Vec<Choice>> {
+        let List(choices) = self.0.send(&ListChoices { field }).await?;
+        Ok(choices
+            .into_iter()
+            .map(|ChoiceReply { id, choice }| Choice { id: id.get(), label: choice })
+            .collect())
+    }
+}
+
+#[derive(Serialize)]
+struct ListFields {}
+
+impl Request for ListFields {
+    type Reply = List<FieldReply>;
+    const METHOD: Method = Method::Get;
+    const ENDPOINT: &'static str = "field";
+    const EFFECT: Effect = Effect::Read;
+    const PERMISSION: Option<&'static str> = Some("field.list");
+}
+
+#[derive(Deserialize)]
+struct FieldReply {
+    id: FieldId,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    string_id: Option<String>,
+    #[serde(default)]
+    application_type: Option<String>,
+}
+
+impl From<FieldReply> for Field {
+    fn from(field: FieldReply) -> Self {
+        Self {
+            id: field.id,
+            name: field.name,
+            string_id: field.string_id.filter(|id| !id.is_empty()),
+            application_type: field.application_type.unwrap_or_default().into(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct CreateField<'a>(&'a NewField);
+
+impl Request for CreateField<'_> {
+    type Reply = Created;
+    const METHOD: Method = Method::Post;
+    const ENDPOINT: &'static str = "field";
+    const EFFECT: Effect = Effect::Write;
+    const PERMISSION: Option<&'static str> = Some("field.create");
+}
+
+#[derive(Deserialize)]
+struct Created {
+    id: FieldId,
+}
+
+#[derive(Serialize)]
+struct ListChoices {
+    field: FieldId,
+}
+
+impl Request for ListChoices {
+    type Reply = List<ChoiceReply>;
+    const METHOD: Method = Method::Get;
+    const ENDPOINT: &'static str = "field/{id}/choice";
+    const EFFECT: Effect = Effect::Read;
+    const PERMISSION: Option<&'static str> = Some("field.singlechoice.get or field.multichoice.list");
+
+    fn path(&self) -> Cow<'_, str> {
+        format!("field/{}/choice", self.field).into()
+    }
+}
+
+#[derive(Deserialize)]
+struct ChoiceReply {
+    /// Choice ids are numbers or strings of digits, as field ids are.
+    id: FieldId,
+    #[serde(default)]
+    choice: String,
+}

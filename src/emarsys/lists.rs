@@ -1,0 +1,189 @@
+//! Contact lists (Emarsys API: Contact lists).
+
+use std::{borrow::Cow, ops::Range};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    client::{Answer, Client},
+    contacts::endpoint,
+    ids::{FieldId, ListId},
+    reply::{List, RowErrors},
+    request::{Effect, Method, Request},
+    rows::{self, Account, Keys, RowResult},
+};
+use crate::{Error, Result};
+
+/// The most keys of one request.
+const KEYS_MAX: usize = 10_000;
+
+/// The calls about contact lists; made by [`Client::lists`].
+#[derive(Clone, Copy, Debug)]
+pub struct Lists<'a>(pub(crate) &'a Client);
+
+/// A contact list of the account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ContactList {
+    /// Its number.
+    pub id: ListId,
+    /// Its name, unique in the account.
+    pub name: String,
+}
+
+impl Lists<'_> {
+    /// All contact lists of the account (Emarsys API: List contact lists).
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn list(&self) -> Result<Vec<ContactList>> {
+        let List(lists) = self.0.send(&ListLists {}).await?;
+        Ok(lists.into_iter().map(|ListReply { id, name }| ContactList { id, name }).collect())
+    }
+
+    /// Creates an empty contact list (Emarsys API: Create a contact list). If the error leaves it unknown whether
+    /// it was created, [`list`](Self::list) tells.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the name is empty; else as [`Client::send`], with the
+    /// codes 3004 (a forbidden character) and 3005 (the name exists).
+    pub async fn create(&self, name: &str, description: Option<&str>) -> Result<ListId> {
+        if name.trim().is_empty() {
+            return Err(Error::config("a contact list to be created has no name"));
+        }
+        let request = CreateList { name, description, key_id: FieldId::EMAIL.to_string() };
+        self.0.send(&request).await.map(|created| created.id)
+    }
+
+    /// Adds contacts to a list, each found by the value of its field `key` (Emarsys API: Add contacts to a list).
+    /// No contact is created: one that does not exist is rejected with 2008. One that is in the list stays there.
+    ///
+    /// There is one result per key, in their order. More than 10,000 keys are sent as several requests, one after
+    /// the other.
+    ///
+    /// # Errors
+    /// As [`Contacts::update`](super::Contacts::update); an unknown list is refused with code 3004.
+    pub async fn add(&self, list: ListId, key: FieldId, keys: &[&str]) -> Result<Vec<RowResult>> {
+        self.change::<AddMembers<'_>>(list, key, keys).await
+    }
+
+    /// Removes contacts from a list (Emarsys API: Remove contacts from a list). The contacts themselves stay; to
+    /// remove one that is not in the list is no error. Otherwise as [`add`](Self::add).
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub async fn remove(&self, list: ListId, key: FieldId, keys: &[&str]) -> Result<Vec<RowResult>> {
+        self.change::<RemoveMembers<'_>>(list, key, keys).await
+    }
+
+    async fn change<'a, R>(&self, list: ListId, key: FieldId, keys: &'a [&'a str]) -> Result<Vec<RowResult>>
+    where
+        R: Request<Reply = MembersReply> + From<Members<'a>>,
+    {
+        let endpoint = endpoint::<R>();
+        let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
+        let run = async |rows: Range<usize>| {
+            let members = Members { list, key_id: key.to_string(), external_ids: &keys[rows.clone()] };
+            let Answer { status, reply } = self.0.call(&R::from(members)).await?;
+            // How members that were there before are counted is not documented, so the reply's count says nothing.
+            Account { endpoint: &endpoint, status, keys: &known, rows, done: None }.settle(&reply.errors)
+        };
+        rows::in_turn(rows::split(&endpoint, keys, KEYS_MAX)?, run, RowResult::Failed).await
+    }
+}
+
+#[derive(Serialize)]
+struct ListLists {}
+
+impl Request for ListLists {
+    type Reply = List<ListReply>;
+    const METHOD: Method = Method::Get;
+    const ENDPOINT: &'static str = "contactlist";
+    const EFFECT: Effect = Effect::Read;
+    const PERMISSION: Option<&'static str> = Some("contactlist.list");
+}
+
+#[derive(Deserialize)]
+struct ListReply {
+    id: ListId,
+    name: String,
+}
+
+#[derive(Serialize)]
+struct CreateList<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    key_id: String,
+}
+
+impl Request for CreateList<'_> {
+    type Reply = Created;
+    const METHOD: Method = Method::Post;
+    const ENDPOINT: &'static str = "contactlist";
+    const EFFECT: Effect = Effect::Write;
+    const PERMISSION: Option<&'static str> = Some("contactlist.create");
+}
+
+#[derive(Deserialize)]
+struct Created {
+    id: ListId,
+}
+
+#[derive(Serialize)]
+struct Members<'a> {
+    #[serde(skip)]
+    list: ListId,
+    key_id: String,
+    external_ids: &'a [&'a str],
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct AddMembers<'a>(Members<'a>);
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct RemoveMembers<'a>(Members<'a>);
+
+impl<'a> From<Members<'a>> for AddMembers<'a> {
+    fn from(members: Members<'a>) -> Self {
+        Self(members)
+    }
+}
+
+impl<'a> From<Members<'a>> for RemoveMembers<'a> {
+    fn from(members: Members<'a>) -> Self {
+        Self(members)
+    }
+}
+
+impl Request for AddMembers<'_> {
+    type Reply = MembersReply;
+    const METHOD: Method = Method::Post;
+    const ENDPOINT: &'static str = "contactlist/{id}/add";
+    const EFFECT: Effect = Effect::Write;
+    const PERMISSION: Option<&'static str> = Some("contactlist.contact.add");
+
+    fn path(&self) -> Cow<'_, str> {
+        format!("contactlist/{}/add", self.0.list).into()
+    }
+}
+
+impl Request for RemoveMembers<'_> {
+    type Reply = MembersReply;
+    const METHOD: Method = Method::Post;
+    const ENDPOINT: &'static str = "contactlist/{id}/delete";
+    const EFFECT: Effect = Effect::Write;
+    const PERMISSION: Option<&'static str> = Some("contactlist.contact.delete");
+
+    fn path(&self) -> Cow<'_, str> {
+        format!("contactlist/{}/delete", self.0.list).into()
+    }
+}
+
+#[derive(Deserialize)]
+struct MembersReply {
+    #[serde(default)]
+    errors: RowErrors,
+}

@@ -1,0 +1,174 @@
+//! Why Emarsys refused something, in numbers and in our own words.
+//!
+//! The server's text is not passed on: it may quote the key or the value of a person.
+
+use std::fmt;
+
+use super::{ids::FieldId, reply::RowError};
+
+/// Emarsys received a request and did not accept it as a whole: the cause of an [`Error`](crate::Error).
+///
+/// ```
+/// use reverse_etl::emarsys::Refusal;
+///
+/// fn is_unknown_list(error: &reverse_etl::Error) -> bool {
+///     error.cause::<Refusal>().is_some_and(|refusal| refusal.code == Some(2020))
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Verb and path, with names for the variable parts, such as `POST contactlist/{id}/add`.
+    pub endpoint: String,
+    /// The HTTP status. A request can be refused with status 200.
+    pub status: u16,
+    /// The reply code (Emarsys API: Error codes), if the reply had one. Some codes have other meanings under other
+    /// statuses and endpoints.
+    pub code: Option<i64>,
+    /// The field that the reply names, if it names one.
+    pub field: Option<FieldId>,
+}
+
+/// Why one row of a request was not accepted, while others may have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    code: i64,
+    field: Option<FieldId>,
+    exists: bool,
+}
+
+impl Rejection {
+    /// The reply code of the row.
+    pub fn code(&self) -> i64 {
+        self.code
+    }
+
+    /// The field that the reply names, if it names one.
+    pub fn field(&self) -> Option<FieldId> {
+        self.field
+    }
+
+    /// Whether the reason is that no contact has this key (code 2008).
+    pub fn is_missing(&self) -> bool {
+        self.code == 2008
+    }
+
+    /// Whether the reason is that a contact with this key exists (code 2009, and 2006 or 2010 in that meaning).
+    pub fn is_existing(&self) -> bool {
+        self.exists
+    }
+
+    /// What an entry of a reply says; `None` if it has no code.
+    pub(crate) fn new(error: &RowError) -> Option<Self> {
+        let code = error.code?;
+        let exists = code == 2009 || (matches!(code, 2006 | 2010) && error.says_exists);
+        Some(Self { code, field: error.field, exists })
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let meaning = if self.exists { meaning(2009) } else { meaning(self.code) };
+        write_reason(f, Some(self.code), self.field, meaning)
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: HTTP {}, ", self.endpoint, self.status)?;
+        write_reason(f, self.code, self.field, self.code.map_or("", meaning))
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+fn write_reason(
+    f: &mut fmt::Formatter<'_>,
+    code: Option<i64>,
+    field: Option<FieldId>,
+    meaning: &str,
+) -> fmt::Result {
+    match code {
+        Some(code) => write!(f, "reply code {code}")?,
+        None => f.write_str("no reply code")?,
+    }
+    if let Some(field) = field {
+        write!(f, ", field {field}")?;
+    }
+    if !meaning.is_empty() {
+        write!(f, ": {meaning}")?;
+    }
+    Ok(())
+}
+
+/// What a reply code means in the calls that this client makes, and what to do.
+fn meaning(code: i64) -> &'static str {
+    match code {
+        1 => "the request was not understood, or a part of its path is not valid",
+        1000 => "too many contacts in one request",
+        1001 | 1006 | 1016 => "a parameter is missing or not valid",
+        1002 => "unknown language code",
+        1003 | 2011 => "Emarsys failed on its side; try again later",
+        1007 => "no such field",
+        1008 => "the contact list does not exist, or a value is not valid",
+        1009 => "the endpoint does not take this verb",
+        1010 => "the body was not accepted as JSON",
+        2001 => "Emarsys could not load the account's fields; try again later",
+        2002 => "too many keys in one request",
+        2003 => "the keys were expected as a list",
+        2004 => "the key field does not exist or cannot be used as a key; check the field's id",
+        2005 => "a key value is missing or not valid",
+        2006 => "a field does not exist in the account; check the field's id",
+        2007 => "a value does not fit its field; check its type, format and choice id",
+        2008 => "no contact has this key",
+        2009 => "a contact with this key exists",
+        2010 => "several contacts have this key; merge or delete the duplicates in Emarsys",
+        2012 => "no contact has this internal id",
+        2013 => "no contact source has this id",
+        2014 => "no field was asked for",
+        2020 | 3006 => "no contact list has this id; it may have been deleted",
+        3001 => "the list has no name",
+        3002 => "too many keys for one call about a list",
+        3003 => "the keys of the list were expected as a list",
+        3004 => {
+            "no contact list has this id, or its name or description is missing or has a forbidden character"
+        }
+        3005 => "a contact list of this name exists",
+        3008 => "the contact list is used by a combined segment",
+        7003 | 15011 => "too many requests",
+        9001 => "the field's name or string id is not valid",
+        9002 => "a field of this name or string id exists",
+        9003 => "the field's name or string id is reserved",
+        9004 => "the account has no slot left for a field of this type; delete one or ask Emarsys for more",
+        9005 => "the field needs a name and a type",
+        9006 => "fields of this type cannot be made or deleted through the API",
+        10001 => "a parameter is not valid, or the result is not ready yet",
+        10003 | 6028 => "another evaluation is running; try again later",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusal_says_where_what_and_what_to_do() {
+        let refusal = Refusal { endpoint: "POST contact".into(), status: 400, code: Some(2020), field: None };
+        assert_eq!(
+            refusal.to_string(),
+            "POST contact: HTTP 400, reply code 2020: no contact list has this id; it may have been deleted"
+        );
+    }
+
+    #[test]
+    fn rejection_names_the_field() {
+        let rejection = Rejection { code: 2007, field: Some(FieldId::new(14)), exists: false };
+        assert_eq!(
+            rejection.to_string(),
+            "reply code 2007, field 14: a value does not fit its field; check its type, format and choice id"
+        );
+    }
+}

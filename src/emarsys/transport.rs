@@ -1,0 +1,243 @@
+//! The one place where a request becomes a response: bytes out, bytes in, no knowledge of Emarsys.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use reqwest::{StatusCode, Url, header::HeaderMap};
+
+use super::request::Method;
+use crate::BoxError;
+
+/// The longest reply that is read, in bytes after decompression. The longest known ones (ten thousand contacts with
+/// many fields) are a fraction of it.
+pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
+
+#[derive(Clone)]
+pub(crate) struct HttpRequest {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) timeout: Duration,
+}
+
+pub(crate) struct HttpResponse {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(crate) enum TransportError {
+    /// No connection was made: nothing was sent.
+    NotConnected(BoxError),
+    /// The request may have been sent, and no whole answer came back.
+    NoAnswer(BoxError),
+    /// The answer is longer than [`REPLY_BYTES_MAX`].
+    TooLong,
+}
+
+#[async_trait]
+pub(crate) trait Transport: fmt::Debug + Send + Sync {
+    /// Sends `request` once. It follows no redirect and repeats nothing that may have arrived.
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, TransportError>;
+}
+
+#[derive(Debug)]
+pub(crate) struct Reqwest(pub(crate) reqwest::Client);
+
+#[async_trait]
+impl Transport for Reqwest {
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, TransportError> {
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+            Method::Delete => reqwest::Method::DELETE,
+        };
+        let mut outgoing =
+            self.0.request(method, request.url).headers(request.headers).timeout(request.timeout);
+        if let Some(body) = request.body {
+            outgoing = outgoing.body(body);
+        }
+        let mut response = outgoing.send().await.map_err(failure)?;
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failure)? {
+            if body.len() + chunk.len() > REPLY_BYTES_MAX {
+                return Err(TransportError::TooLong);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(HttpResponse { status, headers, body })
+    }
+}
+
+/// A query may hold the key of a person, so no error keeps the address it happened at.
+fn failure(error: reqwest::Error) -> TransportError {
+    let not_connected = error.is_connect() || error.is_builder();
+    let error = error.without_url().into();
+    if not_connected { TransportError::NotConnected(error) } else { TransportError::NoAnswer(error) }
+}
+
+#[cfg(test)]
+#[allow(
+    dead_code,
+    clippy::needless_pass_by_value,
+    reason = "the tests of the whole exchange are still to come"
+)]
+pub(crate) mod fake {
+    //! A transport that answers from a script, and a machine whose clock a test moves.
+
+    use std::{
+        collections::VecDeque,
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicU8, Ordering},
+        },
+        time::{Duration, SystemTime},
+    };
+
+    use async_trait::async_trait;
+    use reqwest::{
+        StatusCode,
+        header::{HeaderMap, HeaderName, HeaderValue},
+    };
+    use tokio::time::Instant;
+
+    use super::{HttpRequest, HttpResponse, Transport, TransportError};
+    use crate::{Result, host::Host};
+
+    /// When the fake machine's wall clock starts: a round second in 2026.
+    pub(crate) const START: u64 = 1_772_000_000;
+
+    /// One scripted answer.
+    #[derive(Clone, Debug)]
+    pub(crate) enum Answer {
+        Reply(u16, Vec<(&'static str, String)>, Vec<u8>),
+        NotConnected,
+        Lost,
+        TooLong,
+    }
+
+    impl Answer {
+        pub(crate) fn reply(status: u16, body: impl AsRef<[u8]>) -> Self {
+            Self::Reply(status, Vec::new(), body.as_ref().to_vec())
+        }
+
+        pub(crate) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
+            if let Self::Reply(_, headers, _) = &mut self {
+                headers.push((name, value.to_string()));
+            }
+            self
+        }
+    }
+
+    /// Answers in the order of the script, and keeps what it was sent.
+    #[derive(Debug)]
+    pub(crate) struct Script {
+        host: Arc<dyn Host>,
+        answers: Mutex<VecDeque<Answer>>,
+        sent: Mutex<Vec<Sent>>,
+    }
+
+    #[derive(Clone, Debug)]
+    pub(crate) struct Sent {
+        pub(crate) method: &'static str,
+        pub(crate) url: String,
+        pub(crate) headers: HeaderMap,
+        pub(crate) body: String,
+        pub(crate) at: Duration,
+    }
+
+    impl Script {
+        pub(crate) fn new(host: Arc<dyn Host>, answers: impl IntoIterator<Item = Answer>) -> Arc<Self> {
+            Arc::new(Self {
+                host,
+                answers: Mutex::new(answers.into_iter().collect()),
+                sent: Mutex::default(),
+            })
+        }
+
+        pub(crate) fn sent(&self) -> Vec<Sent> {
+            self.sent.lock().unwrap().clone()
+        }
+    }
+
+    #[async_trait]
+    impl Transport for Script {
+        async fn send(&self, request: HttpRequest) -> Result<HttpResponse, TransportError> {
+            self.sent.lock().unwrap().push(Sent {
+                method: request.method.as_str(),
+                url: request.url.to_string(),
+                headers: request.headers,
+                body: String::from_utf8(request.body.unwrap_or_default()).unwrap(),
+                at: self.host.monotonic(),
+            });
+            let answer =
+                self.answers.lock().unwrap().pop_front().expect("more requests than the script answers");
+            match answer {
+                Answer::NotConnected => Err(TransportError::NotConnected("refused".into())),
+                Answer::Lost => Err(TransportError::NoAnswer("connection reset".into())),
+                Answer::TooLong => Err(TransportError::TooLong),
+                Answer::Reply(status, headers, body) => Ok(HttpResponse {
+                    status: StatusCode::from_u16(status).unwrap(),
+                    headers: headers
+                        .into_iter()
+                        .map(|(name, value)| {
+                            (HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap())
+                        })
+                        .collect(),
+                    body,
+                }),
+            }
+        }
+    }
+
+    /// A machine on tokio's paused clock: time passes only while every task waits for it.
+    #[derive(Debug)]
+    pub(crate) struct PausedHost {
+        origin: Instant,
+        skew: Duration,
+        random: AtomicU8,
+    }
+
+    impl PausedHost {
+        pub(crate) fn shared() -> Arc<dyn Host> {
+            Self::ahead_by(Duration::ZERO)
+        }
+
+        /// Its wall clock is ahead of the true time.
+        pub(crate) fn ahead_by(skew: Duration) -> Arc<dyn Host> {
+            Arc::new(Self { origin: Instant::now(), skew, random: AtomicU8::new(0) })
+        }
+    }
+
+    #[async_trait]
+    impl Host for PausedHost {
+        fn wall(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(START) + self.skew + self.origin.elapsed()
+        }
+
+        fn monotonic(&self) -> Duration {
+            self.origin.elapsed()
+        }
+
+        async fn sleep(&self, pause: Duration) {
+            tokio::time::sleep(pause).await;
+        }
+
+        fn random(&self, bytes: &mut [u8]) -> Result<()> {
+            for byte in bytes {
+                *byte = self.random.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        }
+    }
+
+    /// The `Date` header of a reply made `seconds` after the test began.
+    pub(crate) fn date(seconds: u64) -> String {
+        httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(START + seconds))
+    }
+}
