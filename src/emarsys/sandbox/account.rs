@@ -123,7 +123,8 @@ impl Account {
         let response = match (admitted, effect) {
             (Err(refusal), _) => refusal,
             (Ok(()), Some(Effect::ApplyLate(after))) => {
-                self.late.push((now + *after, request.clone()));
+                // A time that no clock can show never comes.
+                self.late.extend(now.checked_add(*after).map(|due| (due, request.clone())));
                 return reaction;
             }
             (Ok(()), _) => self.carry_out(now, request, route, twist),

@@ -31,7 +31,8 @@ pub(super) const WSSE_SECRET: &str = "sandbox-wsse-secret";
 pub(super) struct Auth {
     token_lifetime: Duration,
     refuse_replays: bool,
-    tokens: HashMap<String, SystemTime>,
+    /// Token → when it expires; never, if no clock can show that time.
+    tokens: HashMap<String, Option<SystemTime>>,
     tokens_issued: u64,
     nonces: HashSet<(String, String)>,
 }
@@ -71,13 +72,13 @@ impl Auth {
     /// Ends the life of every token given out so far.
     pub(super) fn expire_tokens(&mut self) {
         for expiry in self.tokens.values_mut() {
-            *expiry = SystemTime::UNIX_EPOCH;
+            *expiry = Some(SystemTime::UNIX_EPOCH);
         }
     }
 
     fn bearer(&self, now: SystemTime, header: &str) -> Caller {
         let known = header.strip_prefix("Bearer ").and_then(|token| self.tokens.get(token.trim()));
-        let verdict = if known.is_some_and(|expiry| now < *expiry) {
+        let verdict = if known.is_some_and(|expiry| expiry.is_none_or(|expiry| now < expiry)) {
             Ok(())
         } else {
             Err(Failure::unauthorized("Unauthorized"))
@@ -119,7 +120,7 @@ impl Auth {
         }
         self.tokens_issued += 1;
         let token = format!("sandbox-token-{}", self.tokens_issued);
-        self.tokens.insert(token.clone(), now + self.token_lifetime);
+        self.tokens.insert(token.clone(), now.checked_add(self.token_lifetime));
         answer(
             200,
             json!({ "access_token": token, "token_type": "Bearer", "expires_in": self.token_lifetime.as_secs() }),

@@ -76,6 +76,15 @@ fn late_requests_take_effect_before_the_request_that_comes_after_their_time() {
 }
 
 #[test]
+fn time_that_never_comes_is_no_overflow() {
+    let caller = Caller::with(Sandbox::builder().token_lifetime(Duration::MAX));
+    caller.sandbox.fail(Fault::apply_late(Duration::MAX));
+    assert!(matches!(put(&caller).answer, Answer::Lost));
+    caller.clock.advance(Duration::from_secs(1 << 35));
+    assert_eq!(caller.get("settings")["totalContacts"], "0");
+}
+
+#[test]
 fn late_request_without_credentials_never_takes_effect() {
     let caller = Caller::new();
     caller.sandbox.expire_tokens();
