@@ -1,6 +1,6 @@
 //! Contacts (Emarsys API: Contacts).
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use super::{
     ids::{ContactId, FieldId, ListId},
     reply::{KeyMap, List, RowErrors, key_text},
     request::{Effect, Method, Request},
-    rows::{self, Account, Keys, Lookup, RowResult},
+    rows::{self, Account, Keys, Lookup, Parts, RowResult},
 };
 use crate::Result;
 
@@ -134,12 +134,16 @@ impl Contacts<'_> {
     pub async fn check_ids(&self, key: FieldId, keys: &[&str]) -> Result<Vec<Lookup<ContactId>>> {
         let endpoint = endpoint::<CheckIds<'_>>();
         let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
-        let run = async |rows: Range<usize>| {
-            let request = CheckIds { key_id: key.to_string(), external_ids: &keys[rows.clone()] };
-            let Answer { status, reply } = self.0.call(&request).await?;
-            rows::look_up(&endpoint, status, &known, rows, reply.ids.0, &reply.errors)
-        };
-        rows::in_turn(rows::split(&endpoint, keys, ROWS_MAX)?, run, Lookup::Failed).await
+        let mut parts = Parts::new(rows::split(&endpoint, keys, ROWS_MAX)?, Lookup::Failed);
+        while let Some(rows) = parts.next() {
+            let outcome = async {
+                let request = CheckIds { key_id: key.to_string(), external_ids: &keys[rows.clone()] };
+                let Answer { status, reply } = self.0.call(&request).await?;
+                rows::look_up(&endpoint, status, &known, rows.clone(), reply.ids.0, &reply.errors)
+            };
+            parts.settle(rows.clone(), outcome.await)?;
+        }
+        Ok(parts.finish())
     }
 
     /// Reads fields of contacts, each found by the value of its field `key` (Emarsys API: Get contact data).
@@ -161,14 +165,18 @@ impl Contacts<'_> {
         if !fields.contains(&key) {
             wanted.push(key.to_string());
         }
-        let run = async |rows: Range<usize>| {
-            let request =
-                GetData { key_id: key.to_string(), key_values: &keys[rows.clone()], fields: &wanted };
-            let Answer { status, reply } = self.0.call(&request).await?;
-            let found = reply.result.0.into_iter().map(|contact| contact.keyed(key)).collect();
-            rows::look_up(&endpoint, status, &known, rows, found, &reply.errors)
-        };
-        rows::in_turn(rows::split(&endpoint, keys, ROWS_MAX)?, run, Lookup::Failed).await
+        let mut parts = Parts::new(rows::split(&endpoint, keys, ROWS_MAX)?, Lookup::Failed);
+        while let Some(rows) = parts.next() {
+            let outcome = async {
+                let request =
+                    GetData { key_id: key.to_string(), key_values: &keys[rows.clone()], fields: &wanted };
+                let Answer { status, reply } = self.0.call(&request).await?;
+                let found = reply.result.0.into_iter().map(|contact| contact.keyed(key)).collect();
+                rows::look_up(&endpoint, status, &known, rows.clone(), found, &reply.errors)
+            };
+            parts.settle(rows.clone(), outcome.await)?;
+        }
+        Ok(parts.finish())
     }
 
     async fn write<'a, R>(
@@ -184,17 +192,22 @@ impl Contacts<'_> {
         let keys: Vec<Option<String>> =
             contacts.iter().map(|contact| contact.value(key).and_then(rows::usable_key)).collect();
         let keys = Keys::new(&endpoint, keys.iter().map(Option::as_deref))?;
-        let run = async |rows: Range<usize>| {
-            let body = WriteContacts {
-                key_id: key.to_string(),
-                contacts: &contacts[rows.clone()],
-                contact_list_id: list,
+        let mut parts = Parts::new(rows::split(&endpoint, contacts, ROWS_MAX)?, RowResult::Failed);
+        while let Some(rows) = parts.next() {
+            let outcome = async {
+                let body = WriteContacts {
+                    key_id: key.to_string(),
+                    contacts: &contacts[rows.clone()],
+                    contact_list_id: list,
+                };
+                let Answer { status, reply } = self.0.call(&R::from(body)).await?;
+                let done = Some(reply.ids.0.len());
+                Account { endpoint: &endpoint, status, keys: &keys, rows: rows.clone(), done }
+                    .settle(&reply.errors)
             };
-            let Answer { status, reply } = self.0.call(&R::from(body)).await?;
-            let done = Some(reply.ids.0.len());
-            Account { endpoint: &endpoint, status, keys: &keys, rows, done }.settle(&reply.errors)
-        };
-        rows::in_turn(rows::split(&endpoint, contacts, ROWS_MAX)?, run, RowResult::Failed).await
+            parts.settle(rows.clone(), outcome.await)?;
+        }
+        Ok(parts.finish())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Contact lists (Emarsys API: Contact lists).
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::{
     ids::{FieldId, ListId},
     reply::{List, RowErrors},
     request::{Effect, Method, Request},
-    rows::{self, Account, Keys, RowResult},
+    rows::{self, Account, Keys, Parts, RowResult},
 };
 use crate::{Error, Result};
 
@@ -82,13 +82,18 @@ impl Lists<'_> {
     {
         let endpoint = endpoint::<R>();
         let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
-        let run = async |rows: Range<usize>| {
-            let members = Members { list, key_id: key.to_string(), external_ids: &keys[rows.clone()] };
-            let Answer { status, reply } = self.0.call(&R::from(members)).await?;
-            // How members that were there before are counted is not documented, so the reply's count says nothing.
-            Account { endpoint: &endpoint, status, keys: &known, rows, done: None }.settle(&reply.errors)
-        };
-        rows::in_turn(rows::split(&endpoint, keys, KEYS_MAX)?, run, RowResult::Failed).await
+        let mut parts = Parts::new(rows::split(&endpoint, keys, KEYS_MAX)?, RowResult::Failed);
+        while let Some(rows) = parts.next() {
+            let outcome = async {
+                let members = Members { list, key_id: key.to_string(), external_ids: &keys[rows.clone()] };
+                let Answer { status, reply } = self.0.call(&R::from(members)).await?;
+                // How members that were there before are counted is not documented, so the reply's count says nothing.
+                Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done: None }
+                    .settle(&reply.errors)
+            };
+            parts.settle(rows.clone(), outcome.await)?;
+        }
+        Ok(parts.finish())
     }
 }
 
