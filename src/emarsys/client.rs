@@ -16,7 +16,7 @@ use super::{
     lists::Lists,
     refusal::Refusal,
     reply::{self, Envelope},
-    request::{Effect, Method, Request, Version},
+    request::{Effect, Method, Request, Version, endpoint},
     retry::{self, RetryPolicy, Signal, Verdict},
     settings::{ReadSettings, Settings},
     transport::{HttpRequest, HttpResponse, REPLY_BYTES_MAX, Reqwest, Transport, TransportError},
@@ -133,7 +133,7 @@ impl Client {
     }
 
     pub(crate) async fn call<R: Request>(&self, request: &R) -> Result<Answer<R::Reply>> {
-        let endpoint = format!("{} {}", R::METHOD.as_str(), R::ENDPOINT);
+        let endpoint = endpoint::<R>();
         let body =
             if R::METHOD.has_body() {
                 let body = serde_json::to_vec(request);
