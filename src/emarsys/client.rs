@@ -1,6 +1,12 @@
 //! The client: settings, and the one loop that every request goes through.
 
-use std::{borrow::Cow, fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use reqwest::{
     Url,
@@ -127,7 +133,8 @@ impl Client {
     /// [`Server`](ErrorKind::Server), [`NoAnswer`](ErrorKind::NoAnswer) and
     /// [`Undecodable`](ErrorKind::Undecodable) if Emarsys does not come to an answer;
     /// [`Expired`](ErrorKind::Expired) if the deadline passed; [`Config`](ErrorKind::Config) if the request cannot
-    /// be written. Whether a write may have been applied is in [`Error::delivery`].
+    /// be written. Whether a write may have been applied is in [`Error::delivery`]; of a read it never says
+    /// [`Unknown`](Delivery::Unknown).
     pub async fn send<R: Request>(&self, request: &R) -> Result<R::Reply> {
         self.call(request).await.map(|answer| answer.reply)
     }
@@ -244,48 +251,32 @@ impl Client {
         let started = host.monotonic();
         first.get_or_insert(started);
         permit.sending();
-        let response = transport.send(request).await;
+        let reply = transport.send(request).await.map(HttpReply::from);
         let (now, wall) = (host.monotonic(), host.wall());
-        let (fate, seen) = match &response {
-            Ok(response) => {
-                let envelope = Envelope::read(&response.body);
-                let signal = Signal::of(response.status.as_u16(), envelope.as_ref());
-                (fate(signal, response, wall), Some((signal, envelope)))
-            }
-            Err(TransportError::NotConnected(_)) => (Fate::NotSent, None),
-            Err(TransportError::NoAnswer(_) | TransportError::TooLong) => (Fate::NoAnswer, None),
-        };
-        permit.settle(fate, now);
+        permit.settle(fate(&reply, wall), now);
         tracing::debug!(
             endpoint = call.endpoint,
-            status = response.as_ref().ok().map(|response| response.status.as_u16()),
-            reply_code =
-                seen.as_ref().and_then(|(_, envelope)| envelope.as_ref()).map(|envelope| envelope.code),
+            status = reply.as_ref().ok().map(|reply| reply.status),
+            reply_code = reply.as_ref().ok().and_then(HttpReply::code),
             attempt,
             duration_ms = now.saturating_sub(started).as_millis(),
             "emarsys request"
         );
-
-        let (response, (signal, envelope)) = match (response, seen) {
-            (Ok(response), Some(seen)) => (response, seen),
-            (Err(error), _) => return Err(call.no_response(error)),
-            (Ok(_), None) => return Err(call.failure(Signal::Undecodable, "no reply")),
-        };
-        match envelope {
-            Some(envelope) if signal == Signal::Done => {
-                Ok(Answer { status: response.status.as_u16(), reply: envelope.data })
-            }
+        let reply = reply.map_err(|error| call.no_response(error))?;
+        let status = reply.status;
+        match reply.envelope {
+            Some(envelope) if reply.signal == Signal::Done => Ok(Answer { status, reply: envelope.data }),
             envelope => {
+                let signal = reply.signal;
                 let advice = match signal {
-                    Signal::Unauthorized => auth.advice(limiter::server_date(&response.headers), wall),
+                    Signal::Unauthorized => auth.advice(limiter::server_date(&reply.headers), wall),
                     _ => String::new(),
                 };
                 let wait = match signal {
-                    Signal::Limited => Some(limiter::wait_after_429(&response.headers, wall)),
-                    _ => limiter::retry_after(&response.headers, wall),
+                    Signal::Limited => Some(limiter::wait_after_429(&reply.headers, wall)),
+                    _ => limiter::retry_after(&reply.headers, wall),
                 };
-                let error =
-                    call.refusal(signal, response.status.as_u16(), envelope.map(|reply| reply.code), &advice);
+                let error = call.refusal(signal, status, envelope.map(|envelope| envelope.code), &advice);
                 Err(Failure { verdict: signal.verdict(call.effect), error, token: authorization.token, wait })
             }
         }
@@ -519,15 +510,42 @@ impl From<Error> for Failure {
     }
 }
 
-/// What a reply tells the limiter.
-fn fate(signal: Signal, response: &HttpResponse, wall: std::time::SystemTime) -> Fate {
-    if signal == Signal::Limited {
-        return Fate::Limited(limiter::wait_after_429(&response.headers, wall));
+/// A response, read as far as it does not depend on the request.
+struct HttpReply {
+    status: u16,
+    headers: HeaderMap,
+    envelope: Option<Envelope>,
+    signal: Signal,
+}
+
+impl HttpReply {
+    fn code(&self) -> Option<i64> {
+        self.envelope.as_ref().map(|envelope| envelope.code)
     }
-    match Budget::read(&response.headers, wall) {
-        // Replies of a gateway may lack the headers that those of Emarsys have.
-        None if signal != Signal::Done => Fate::NoAnswer,
-        budget => Fate::Answered(budget),
+}
+
+impl From<HttpResponse> for HttpReply {
+    fn from(response: HttpResponse) -> Self {
+        let status = response.status.as_u16();
+        let envelope = Envelope::read(&response.body);
+        let signal = Signal::of(status, envelope.as_ref());
+        Self { status, headers: response.headers, envelope, signal }
+    }
+}
+
+/// What the end of a request tells the limiter.
+fn fate(reply: &Result<HttpReply, TransportError>, wall: SystemTime) -> Fate {
+    match reply {
+        Err(TransportError::NotConnected(_)) => Fate::NotSent,
+        Err(TransportError::NoAnswer(_) | TransportError::TooLong) => Fate::NoAnswer,
+        Ok(reply) if reply.signal == Signal::Limited => {
+            Fate::Limited(limiter::wait_after_429(&reply.headers, wall))
+        }
+        Ok(reply) => match Budget::read(&reply.headers, wall) {
+            // Replies of a gateway may lack the headers that those of Emarsys have.
+            None if reply.signal != Signal::Done => Fate::NoAnswer,
+            budget => Fate::Answered(budget),
+        },
     }
 }
 
@@ -556,10 +574,12 @@ fn is_loopback(url: &Url) -> bool {
 
 fn http_client(addresses: [&Url; 2], timeout: Duration) -> Result<reqwest::Client> {
     // A redirect would carry the credentials, and repeat the write, elsewhere. Connecting has less time than all, so
-    // that a connection that fails is known to be one.
+    // that a connection that fails is known to be one. Idle connections are given up before the server may close
+    // them: a write that meets the end of its connection has an unknown outcome.
     let mut http = reqwest::Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
+        .pool_idle_timeout(Duration::from_secs(20))
         .connect_timeout((timeout / 2).min(Duration::from_secs(10)));
     if addresses.iter().any(|url| url.scheme() == "http") {
         // In clear text to this machine, and not through a proxy to another one.
@@ -570,7 +590,7 @@ fn http_client(addresses: [&Url; 2], timeout: Duration) -> Result<reqwest::Clien
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::{fmt::Write, sync::Mutex};
 
     use futures::future::{FutureExt, join_all};
     use reqwest::header::AUTHORIZATION;
@@ -584,7 +604,7 @@ mod tests {
     use super::*;
     use crate::emarsys::{
         Contact, FieldId, RowResult,
-        transport::fake::{Answer as Reply, PausedHost, START, Script, date},
+        transport::fake::{Answer as Reply, PausedHost, START, Script, date, serve},
     };
 
     const DONE: &str = r#"{"replyCode":0,"replyText":"OK","data":{"ids":["700001"]}}"#;
@@ -787,7 +807,7 @@ mod tests {
         let error = bench.client.settings().await.unwrap_err();
         assert_eq!((error.kind(), error.delivery()), (ErrorKind::Server, Delivery::NotSent));
         let at: Vec<_> = bench.script.sent().iter().map(|sent| sent.at).collect();
-        let pauses: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let pauses: Vec<_> = at.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
         assert_eq!(pauses.len(), 4);
         for (pause, longest) in pauses.iter().zip([500, 1000, 2000, 4000]) {
             let longest = Duration::from_millis(longest);
@@ -1019,7 +1039,7 @@ mod tests {
 
             impl Visit for Writer<'_> {
                 fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-                    self.0.push_str(&format!(" {field}={value:?}"));
+                    write!(self.0, " {field}={value:?}").unwrap();
                 }
             }
 
@@ -1054,6 +1074,47 @@ mod tests {
         for secret in ["ada", "Ada", "the-secret", "the-token", "the-client"] {
             assert!(!log.contains(secret), "{secret} in {log}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_with_one_limiter_wait_for_each_other() {
+        let limiter = Limiter::new();
+        let bench = wsse([]);
+        let other = Client::builder(Credentials::wsse("acme001", "s"))
+            .host(bench.host.clone())
+            .limiter(limiter.clone())
+            .transport(bench.script.clone())
+            .build()
+            .unwrap();
+        let _scout = limiter.admit(&*bench.host, None).await.unwrap();
+        assert!(update(&other).now_or_never().is_none());
+        assert!(bench.script.sent().is_empty());
+    }
+
+    #[tokio::test]
+    async fn client_as_it_is_built_talks_to_a_server() {
+        let body = r#"{"replyCode":0,"replyText":"OK","data":{"id":5120}}"#;
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let client = Client::builder(Credentials::wsse("acme001", "s"))
+            .base_url(serve(answer.into_bytes()))
+            .build()
+            .unwrap();
+        assert_eq!(client.settings().await.unwrap().id, Some(5120));
+    }
+
+    #[tokio::test]
+    async fn redirect_is_not_followed() {
+        let answer = b"HTTP/1.1 307 Elsewhere\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
+        let client = Client::builder(Credentials::wsse("acme001", "s"))
+            .base_url(serve(answer.to_vec()))
+            .build()
+            .unwrap();
+        let error = update(&client).await.unwrap_err();
+        assert_eq!(error.cause::<Refusal>().unwrap().status, 307);
+        assert!(error.to_string().contains("base URL"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -407,8 +407,8 @@ mod tests {
 
     #[test]
     fn rows_are_cut_by_count_and_by_bytes() {
-        assert_eq!(split("", &["x"; 2001], 1000).unwrap(), [0..1000, 1000..2000, 2000..2001]);
-        assert_eq!(split("", &["x"; 2000], 1000).unwrap(), [0..1000, 1000..2000]);
+        assert_eq!(split("", &vec!["x"; 2001], 1000).unwrap(), [0..1000, 1000..2000, 2000..2001]);
+        assert_eq!(split("", &vec!["x"; 2000], 1000).unwrap(), [0..1000, 1000..2000]);
         assert_eq!(split::<&str>("", &[], 1000).unwrap(), []);
         let long = "x".repeat(3_000_000);
         assert_eq!(split("", &[&long, &long, &long], 1000).unwrap(), [0..2, 2..3]);

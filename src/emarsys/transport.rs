@@ -87,10 +87,13 @@ pub(crate) mod fake {
 
     use std::{
         collections::VecDeque,
+        io::{Read, Write},
+        net::TcpListener,
         sync::{
             Arc, Mutex,
             atomic::{AtomicU8, Ordering},
         },
+        thread,
         time::{Duration, SystemTime},
     };
 
@@ -120,14 +123,35 @@ pub(crate) mod fake {
         TooLong,
     }
 
+    /// The value of a header.
+    pub(crate) struct Text(String);
+
+    impl From<&str> for Text {
+        fn from(text: &str) -> Self {
+            Self(text.to_owned())
+        }
+    }
+
+    impl From<String> for Text {
+        fn from(text: String) -> Self {
+            Self(text)
+        }
+    }
+
+    impl From<u64> for Text {
+        fn from(number: u64) -> Self {
+            Self(number.to_string())
+        }
+    }
+
     impl Answer {
         pub(crate) fn reply(status: u16, body: impl AsRef<[u8]>) -> Self {
             Self::Reply(status, Vec::new(), body.as_ref().to_vec())
         }
 
-        pub(crate) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
+        pub(crate) fn header(mut self, name: &'static str, value: impl Into<Text>) -> Self {
             if let Self::Reply(_, headers, _) = &mut self {
-                headers.push((name, value.to_string()));
+                headers.push((name, value.into().0));
             }
             self
         }
@@ -206,6 +230,20 @@ pub(crate) mod fake {
         (client, script)
     }
 
+    /// Answers one connection on loopback with these bytes, then closes it.
+    pub(crate) fn serve(answer: Vec<u8>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = connection.read(&mut request).unwrap();
+            // The client may hang up on an answer that is too long.
+            let _ = connection.write_all(&answer);
+        });
+        url
+    }
+
     /// A machine on tokio's paused clock: time passes only while every task waits for it.
     #[derive(Debug)]
     pub(crate) struct PausedHost {
@@ -255,35 +293,18 @@ pub(crate) mod fake {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{Read, Write},
-        net::TcpListener,
-        thread,
-    };
+    use std::net::TcpListener;
 
-    use super::*;
+    use super::{fake::serve, *};
 
-    /// Answers one connection on loopback with these bytes, then closes it.
-    fn serve(answer: Vec<u8>) -> Url {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        thread::spawn(move || {
-            let (mut connection, _) = listener.accept().unwrap();
-            let mut request = [0; 4096];
-            let _ = connection.read(&mut request).unwrap();
-            // The client may hang up on an answer that is too long.
-            let _ = connection.write_all(&answer);
-        });
-        Url::parse(&url).unwrap()
-    }
-
-    async fn get(url: Url) -> Result<HttpResponse, TransportError> {
+    async fn get(url: impl AsRef<str>) -> Result<HttpResponse, TransportError> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();
         let timeout = Duration::from_secs(10);
+        let url = Url::parse(url.as_ref()).unwrap();
         Reqwest(http)
             .send(HttpRequest { method: Method::Get, url, headers: HeaderMap::new(), body: None, timeout })
             .await
@@ -303,7 +324,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/?3=ada@shop.test", listener.local_addr().unwrap());
         drop(listener);
-        let error = get(Url::parse(&url).unwrap()).await.err().unwrap();
+        let error = get(url).await.err().unwrap();
         assert!(matches!(error, TransportError::NotConnected(_)), "{error:?}");
         assert!(!format!("{error:?}").contains("ada"), "{error:?}");
     }
@@ -311,8 +332,7 @@ mod tests {
     #[tokio::test]
     async fn connection_that_ends_early_is_no_answer() {
         for answer in ["", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"replyCode\""] {
-            let mut url = serve(answer.as_bytes().to_vec());
-            url.set_query(Some("3=ada@shop.test"));
+            let url = serve(answer.as_bytes().to_vec()) + "?3=ada@shop.test";
             let error = get(url).await.err().unwrap();
             assert!(matches!(error, TransportError::NoAnswer(_)), "{error:?}");
             assert!(!format!("{error:?}").contains("ada"), "{error:?}");
