@@ -415,3 +415,283 @@ impl AuthFailure {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::future::join_all;
+
+    use super::*;
+    use crate::emarsys::transport::fake::{Answer, PausedHost, START, Script, date};
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    fn oauth() -> Auth {
+        let url = Url::parse("https://auth.example/oauth2/token").unwrap();
+        Auth::new(Credentials::oauth2("my-client", "my-secret"), url)
+    }
+
+    fn token(text: &str, lifetime: u64) -> Answer {
+        Answer::reply(
+            200,
+            format!(r#"{{"access_token":"{text}","token_type":"Bearer","expires_in":{lifetime}}}"#),
+        )
+    }
+
+    async fn bearer(auth: &Auth, script: &Script, host: &dyn Host) -> Result<String, AuthFailure> {
+        let authorization = auth.authorize(script, host, TIMEOUT).await?;
+        assert_eq!(authorization.name, AUTHORIZATION);
+        assert!(authorization.value.is_sensitive());
+        Ok(authorization.value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn digest_is_the_base64_of_the_hexadecimal_text() {
+        let vectors = [
+            (
+                "a87ff679a2f3e71d9181a67b7542122c",
+                "2016-07-20T12:34:56",
+                "secret",
+                "YzI3MWVhMDgwNjMzZDdhMjE1MjhkMzM3NTk1NTQwYjRjNmM4ZGYzMA==",
+            ),
+            (
+                "12345678901234567890123456789012",
+                "2009-02-13T23:31:30+0000",
+                "secret",
+                "NjgwYWJkYjNkODliYjc4OTcxZDgyNjFlOTUzZWVkYjNiOTY3YWY4MQ==",
+            ),
+            ("", "", "", "ZGEzOWEzZWU1ZTZiNGIwZDMyNTViZmVmOTU2MDE4OTBhZmQ4MDcwOQ=="),
+            (
+                "5398e214ae99c2e50afb709a3bc423f9",
+                "2019-10-14T00:00:00.000Z",
+                "dummy",
+                "NDc5MjNlODIyMGE4ODhiMTQyNTA0OGMzZTFjZTM1MmMzMmU0NmNiNw==",
+            ),
+            (
+                "abcdef1234567890abcdef1234567890",
+                "2024-04-28T12:34:56.789Z",
+                "testSecret",
+                "ZGU5M2M1MDg0N2YxY2YxZGQ0NGVlYWIxNTYyMzZhYWExYWJjYmMxZg==",
+            ),
+            (
+                "0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+                "2026-03-01T09:30:00Z",
+                "correct-horse",
+                "ZDkzMjhjYWQxNjhiYTI4ODI1NmIyZmFkZTYyMTM3ZDMwNDk5ZDA5MA==",
+            ),
+            (
+                "0F1E2D3C4B5A69788796A5B4C3D2E1F0",
+                "2026-03-01T09:30:00Z",
+                "pässwörd",
+                "ZGI2OTc3ZDIxMzU4NzJiYmZmNjlhODUwOGQwY2VmODFlMGYwN2FmZg==",
+            ),
+        ];
+        for (nonce, created, secret, digest) in vectors {
+            assert_eq!(wsse_digest(nonce, created, &secret.into()), digest, "{nonce}");
+        }
+    }
+
+    #[test]
+    fn digest_is_not_the_base64_of_the_bytes() {
+        let digest = wsse_digest("a87ff679a2f3e71d9181a67b7542122c", "2016-07-20T12:34:56", &"secret".into());
+        assert_ne!(digest, "wnHqCAYz16IVKNM3WVVAtMbI3zA=");
+        assert_eq!(digest.len(), 56);
+    }
+
+    #[test]
+    fn wsse_header_has_the_documented_form() {
+        assert_eq!(
+            wsse_header(
+                "acme001",
+                &"correct-horse".into(),
+                "0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+                "2026-03-01T09:30:00Z"
+            ),
+            "UsernameToken Username=\"acme001\", \
+             PasswordDigest=\"ZDkzMjhjYWQxNjhiYTI4ODI1NmIyZmFkZTYyMTM3ZDMwNDk5ZDA5MA==\", \
+             Nonce=\"0f1e2d3c4b5a69788796a5b4c3d2e1f0\", Created=\"2026-03-01T09:30:00Z\""
+        );
+    }
+
+    #[test]
+    fn time_of_a_signature_is_in_utc_with_its_zone() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_357_400_999);
+        assert_eq!(created(time).unwrap(), "2026-03-01T09:30:00Z");
+        assert!(created(SystemTime::UNIX_EPOCH - Duration::from_secs(1)).is_err());
+    }
+
+    #[test]
+    fn credentials_show_no_secret_and_no_name() {
+        for credentials in
+            [Credentials::oauth2("the-name", "the-secret"), Credentials::wsse("the-name", "the-secret")]
+        {
+            assert!(!format!("{credentials:?}").contains("the-"), "{credentials:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_cannot_stand_in_a_header_are_refused() {
+        for credentials in [
+            Credentials::wsse("acme\"001", "secret"),
+            Credentials::wsse("acme 001", "secret"),
+            Credentials::wsse("acme\n001", "secret"),
+            Credentials::wsse("", "secret"),
+            Credentials::oauth2("id", ""),
+            Credentials::oauth2("i:d", "secret"),
+        ] {
+            assert_eq!(credentials.check().unwrap_err().kind(), ErrorKind::Config);
+        }
+        assert!(Credentials::wsse("account_name001", "pässwörd").check().is_ok());
+    }
+
+    #[test]
+    fn refused_signature_comes_with_the_difference_of_the_clocks() {
+        let url = Url::parse("https://auth.example/").unwrap();
+        let auth = Auth::new(Credentials::wsse("acme001", "secret"), url);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(START);
+        let advice = auth.advice(Some(now), now + Duration::from_secs(400));
+        assert!(advice.contains("400 s ahead of"), "{advice}");
+        let advice = auth.advice(Some(now), now - Duration::from_secs(3600));
+        assert!(advice.contains("3600 s behind"), "{advice}");
+        let advice = auth.advice(Some(now), now);
+        assert!(advice.contains("check user name and secret"), "{advice}");
+        let advice = auth.advice(None, now);
+        assert!(advice.contains("clock"), "{advice}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_wsse_request_has_a_nonce_of_its_own() {
+        let host = PausedHost::shared();
+        let script = Script::new(host.clone(), []);
+        let auth =
+            Auth::new(Credentials::wsse("acme001", "secret"), Url::parse("https://auth.example/").unwrap());
+        let mut nonces = Vec::new();
+        for _ in 0..2 {
+            let authorization = auth.authorize(&*script, &*host, TIMEOUT).await.unwrap();
+            assert!(authorization.value.is_sensitive());
+            let header = authorization.value.to_str().unwrap().to_owned();
+            let nonce = header.split("Nonce=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+            assert_eq!(nonce.len(), 32);
+            nonces.push(nonce);
+        }
+        assert_ne!(nonces[0], nonces[1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn token_is_bought_with_the_client_secret_and_kept_until_shortly_before_its_end() {
+        let host = PausedHost::shared();
+        let script = Script::new(host.clone(), [token("one", 3600), token("two", 8), token("three", 3600)]);
+        let auth = oauth();
+        assert_eq!(bearer(&auth, &script, &*host).await.unwrap(), "Bearer one");
+        tokio::time::sleep(Duration::from_secs(3539)).await;
+        assert_eq!(bearer(&auth, &script, &*host).await.unwrap(), "Bearer one");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(bearer(&auth, &script, &*host).await.unwrap(), "Bearer two");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(bearer(&auth, &script, &*host).await.unwrap(), "Bearer two");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(bearer(&auth, &script, &*host).await.unwrap(), "Bearer three");
+        let sent = script.sent();
+        assert_eq!(sent.len(), 3);
+        assert_eq!((sent[0].method, sent[0].url.as_str()), ("POST", "https://auth.example/oauth2/token"));
+        assert_eq!(sent[0].body, "grant_type=client_credentials");
+        assert_eq!(sent[0].headers[AUTHORIZATION], "Basic bXktY2xpZW50Om15LXNlY3JldA==");
+        assert!(sent[0].headers[AUTHORIZATION].is_sensitive());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_callers_fetch_one_token() {
+        let host = PausedHost::shared();
+        let script = Script::new(host.clone(), [token("one", 3600)]);
+        let auth = oauth();
+        let callers = join_all((0..20).map(|_| bearer(&auth, &script, &*host))).await;
+        assert!(callers.into_iter().all(|caller| caller.unwrap() == "Bearer one"));
+        assert_eq!(script.sent().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_callers_share_the_refusal_of_one_fetch() {
+        let host = PausedHost::shared();
+        let script = Script::new(host.clone(), [Answer::reply(401, r#"{"error":"invalid_client"}"#)]);
+        let script = Arc::new(Slow(script));
+        let auth = oauth();
+        let callers = join_all((0..20).map(|_| auth.authorize(&*script, &*host, TIMEOUT))).await;
+        for caller in callers {
+            assert_eq!(caller.err().unwrap().error.kind(), ErrorKind::Unauthorized);
+        }
+        assert_eq!(script.0.sent().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn later_caller_asks_again_after_a_failed_fetch() {
+        let host = PausedHost::shared();
+        let script = Script::new(host.clone(), [Answer::reply(503, ""), token("one", 3600)]);
+        let auth = oauth();
+        let failure = bearer(&auth, &script, &*host).await.unwrap_err();
+        assert_eq!(failure.signal, Signal::Failed);
+        assert_eq!(bearer(&auth, &script, &*host).await.unwrap(), "Bearer one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_refused_token_is_forgotten() {
+        let host = PausedHost::shared();
+        let script = Script::new(host.clone(), [token("one", 3600), token("two", 3600)]);
+        let auth = oauth();
+        let first = auth.authorize(&*script, &*host, TIMEOUT).await.unwrap().token;
+        assert!(auth.renew(first));
+        assert_eq!(bearer(&auth, &script, &*host).await.unwrap(), "Bearer two");
+        assert!(auth.renew(first));
+        assert_eq!(bearer(&auth, &script, &*host).await.unwrap(), "Bearer two");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_of_the_token_server_say_what_to_do_and_show_no_secret() {
+        let cases = [
+            (Answer::reply(401, r#"{"error":"invalid_client"}"#), ErrorKind::Unauthorized, "client secret"),
+            (Answer::reply(400, r#"{"error":"invalid_client"}"#), ErrorKind::Unauthorized, "client secret"),
+            (Answer::reply(404, "<html>"), ErrorKind::Config, "token URL"),
+            (Answer::reply(200, "<html>"), ErrorKind::Undecodable, "token URL"),
+            (Answer::reply(200, r#"{"access_token":""}"#), ErrorKind::Undecodable, "token URL"),
+            (Answer::reply(503, ""), ErrorKind::Server, "later"),
+            (Answer::NotConnected, ErrorKind::NoAnswer, "token server"),
+            (Answer::Lost, ErrorKind::NoAnswer, "token server"),
+            (Answer::TooLong, ErrorKind::Config, "token URL"),
+            (token("line\\nbreak", 60), ErrorKind::Config, "header"),
+        ];
+        for (answer, kind, hint) in cases {
+            let host = PausedHost::shared();
+            let script = Script::new(host.clone(), [answer.clone()]);
+            let error = bearer(&oauth(), &script, &*host).await.unwrap_err().error;
+            assert_eq!(error.kind(), kind, "{answer:?}");
+            assert_eq!(error.delivery(), crate::Delivery::NotSent);
+            assert!(error.to_string().contains(hint), "{error}");
+            assert!(!format!("{error:?}").contains("my-secret"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn full_token_server_names_its_own_pause() {
+        let host = PausedHost::shared();
+        let answer = Answer::reply(429, "slow down").header("retry-after", 7).header("date", date(0));
+        let script = Script::new(host.clone(), [answer]);
+        let failure = bearer(&oauth(), &script, &*host).await.unwrap_err();
+        assert_eq!(failure.signal, Signal::Limited);
+        assert_eq!(failure.wait, Some(Duration::from_secs(8)));
+    }
+
+    /// Answers after a moment, so that others queue up meanwhile.
+    #[derive(Debug)]
+    struct Slow(Arc<Script>);
+
+    #[async_trait::async_trait]
+    impl Transport for Slow {
+        async fn send(
+            &self,
+            request: HttpRequest,
+        ) -> Result<crate::emarsys::transport::HttpResponse, TransportError> {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.0.send(request).await
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Contacts (Emarsys API: Contacts).
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -9,8 +9,8 @@ use super::{
     client::{Answer, Client},
     ids::{ContactId, FieldId, ListId},
     reply::{KeyMap, List, RowErrors, key_text},
-    request::{Effect, Method, Request},
-    rows::{self, Account, Keys, Lookup, RowResult},
+    request::{Effect, Method, Request, endpoint},
+    rows::{self, Account, Keys, Lookup, Parts, RowResult},
 };
 use crate::Result;
 
@@ -134,12 +134,16 @@ impl Contacts<'_> {
     pub async fn check_ids(&self, key: FieldId, keys: &[&str]) -> Result<Vec<Lookup<ContactId>>> {
         let endpoint = endpoint::<CheckIds<'_>>();
         let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
-        let run = async |rows: Range<usize>| {
-            let request = CheckIds { key_id: key.to_string(), external_ids: &keys[rows.clone()] };
-            let Answer { status, reply } = self.0.call(&request).await?;
-            rows::look_up(&endpoint, status, &known, rows, reply.ids.0, &reply.errors)
-        };
-        rows::in_turn(rows::split(&endpoint, keys, ROWS_MAX)?, run, Lookup::Failed).await
+        let mut parts = Parts::new(rows::split(&endpoint, keys, ROWS_MAX)?, Lookup::Failed);
+        while let Some(rows) = parts.next() {
+            let outcome = async {
+                let request = CheckIds { key_id: key.to_string(), external_ids: &keys[rows.clone()] };
+                let Answer { status, reply } = self.0.call(&request).await?;
+                rows::look_up(&endpoint, status, &known, rows.clone(), reply.ids.0, &reply.errors)
+            };
+            parts.settle(rows.clone(), outcome.await)?;
+        }
+        Ok(parts.finish())
     }
 
     /// Reads fields of contacts, each found by the value of its field `key` (Emarsys API: Get contact data).
@@ -161,14 +165,18 @@ impl Contacts<'_> {
         if !fields.contains(&key) {
             wanted.push(key.to_string());
         }
-        let run = async |rows: Range<usize>| {
-            let request =
-                GetData { key_id: key.to_string(), key_values: &keys[rows.clone()], fields: &wanted };
-            let Answer { status, reply } = self.0.call(&request).await?;
-            let found = reply.result.0.into_iter().map(|contact| contact.keyed(key)).collect();
-            rows::look_up(&endpoint, status, &known, rows, found, &reply.errors)
-        };
-        rows::in_turn(rows::split(&endpoint, keys, ROWS_MAX)?, run, Lookup::Failed).await
+        let mut parts = Parts::new(rows::split(&endpoint, keys, ROWS_MAX)?, Lookup::Failed);
+        while let Some(rows) = parts.next() {
+            let outcome = async {
+                let request =
+                    GetData { key_id: key.to_string(), key_values: &keys[rows.clone()], fields: &wanted };
+                let Answer { status, reply } = self.0.call(&request).await?;
+                let found = reply.result.0.into_iter().map(|contact| contact.keyed(key)).collect();
+                rows::look_up(&endpoint, status, &known, rows.clone(), found, &reply.errors)
+            };
+            parts.settle(rows.clone(), outcome.await)?;
+        }
+        Ok(parts.finish())
     }
 
     async fn write<'a, R>(
@@ -184,22 +192,23 @@ impl Contacts<'_> {
         let keys: Vec<Option<String>> =
             contacts.iter().map(|contact| contact.value(key).and_then(rows::usable_key)).collect();
         let keys = Keys::new(&endpoint, keys.iter().map(Option::as_deref))?;
-        let run = async |rows: Range<usize>| {
-            let body = WriteContacts {
-                key_id: key.to_string(),
-                contacts: &contacts[rows.clone()],
-                contact_list_id: list,
+        let mut parts = Parts::new(rows::split(&endpoint, contacts, ROWS_MAX)?, RowResult::Failed);
+        while let Some(rows) = parts.next() {
+            let outcome = async {
+                let body = WriteContacts {
+                    key_id: key.to_string(),
+                    contacts: &contacts[rows.clone()],
+                    contact_list_id: list,
+                };
+                let Answer { status, reply } = self.0.call(&R::from(body)).await?;
+                let done = Some(reply.ids.0.len());
+                Account { endpoint: &endpoint, status, keys: &keys, rows: rows.clone(), done }
+                    .settle(&reply.errors)
             };
-            let Answer { status, reply } = self.0.call(&R::from(body)).await?;
-            let done = Some(reply.ids.0.len());
-            Account { endpoint: &endpoint, status, keys: &keys, rows, done }.settle(&reply.errors)
-        };
-        rows::in_turn(rows::split(&endpoint, contacts, ROWS_MAX)?, run, RowResult::Failed).await
+            parts.settle(rows.clone(), outcome.await)?;
+        }
+        Ok(parts.finish())
     }
-}
-
-pub(crate) fn endpoint<R: Request>() -> String {
-    format!("{} {}", R::METHOD.as_str(), R::ENDPOINT)
 }
 
 #[derive(Serialize)]
@@ -319,5 +328,192 @@ impl ContactReply {
             self.fields.into_iter().filter_map(|(field, value)| Some((field.parse().ok()?, value))).collect();
         let key = values.get(&key).map(key_text).unwrap_or_default();
         (key, ContactData { id: self.id, values })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        Delivery, ErrorKind,
+        emarsys::{
+            Refusal,
+            transport::fake::{Answer, client},
+        },
+    };
+
+    fn people() -> [Contact; 2] {
+        [
+            Contact::new(FieldId::EMAIL, "ada@shop.test").with(FieldId::FIRST_NAME, "Ada"),
+            Contact::new(FieldId::EMAIL, "zoe@shop.test").with(FieldId::OPT_IN, Value::Null),
+        ]
+    }
+
+    fn words(results: &[RowResult]) -> Vec<String> {
+        let word = |result: &RowResult| match result {
+            RowResult::Done => "done".to_owned(),
+            RowResult::Rejected(rejection) => rejection.code().to_string(),
+            RowResult::Failed(error) => format!("{:?}", error.delivery()),
+        };
+        results.iter().map(word).collect()
+    }
+
+    async fn update(reply: &str) -> Result<Vec<String>> {
+        let (client, _) =
+            client([Answer::reply(200, reply).header("content-type", "text/html; charset=utf-8")]);
+        client.contacts().update(FieldId::EMAIL, &people()).await.map(|results| words(&results))
+    }
+
+    #[test]
+    fn contact_is_written_with_field_numbers_as_names_and_shown_without_values() {
+        let contact = Contact::new(FieldId::EMAIL, "ada@shop.test")
+            .with(FieldId::new(20417), json!([5501, 5504]))
+            .with(FieldId::EMAIL, "ada@new.test");
+        assert_eq!(serde_json::to_string(&contact).unwrap(), r#"{"3":"ada@new.test","20417":[5501,5504]}"#);
+        assert_eq!(contact.value(FieldId::EMAIL), Some(&"ada@new.test".into()));
+        assert_eq!(format!("{contact:?}"), "Contact { fields: [3, 20417], .. }");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn updated_and_missing_contacts_are_told_apart() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{"ids":["700001"],"errors":
+            {"zoe@shop.test":{"2008":"No contact found with the external id: 3 - zoe@shop.test"}}}}"#;
+        assert_eq!(update(reply).await.unwrap(), ["done", "2008"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reply_without_errors_is_done() {
+        assert_eq!(
+            update(r#"{"replyCode":0,"data":{"ids":["700001",700002]}}"#).await.unwrap(),
+            ["done", "done"]
+        );
+        let reply = r#"{"replyCode":"0","data":{"ids":["700001","700002"],"errors":[]}}"#;
+        assert_eq!(update(reply).await.unwrap(), ["done", "done"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reply_that_does_not_account_for_all_rows_leaves_them_unknown() {
+        assert_eq!(update(r#"{"replyCode":0,"data":""}"#).await.unwrap(), ["Unknown", "Unknown"]);
+        assert_eq!(
+            update(r#"{"replyCode":0,"data":{"ids":["700001"]}}"#).await.unwrap(),
+            ["Unknown", "Unknown"]
+        );
+        let reply = r#"{"replyCode":0,"data":{"ids":["700001"],"errors":{"someone@else.test":{"2008":""}}}}"#;
+        assert_eq!(update(reply).await.unwrap(), ["Unknown", "Unknown"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn invalid_key_field_refuses_the_request() {
+        let reply = r#"{"data":{"ids":[],"errors":{"<NO_KEY_ID>":{"2004":"Invalid key field id: 999"}}},
+            "replyCode":0,"replyText":"OK"}"#;
+        let error = update(reply).await.unwrap_err();
+        assert_eq!((error.kind(), error.delivery()), (ErrorKind::Refused, Delivery::Refused));
+        assert_eq!(error.cause::<Refusal>().unwrap().code, Some(2004));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn creation_names_the_list_and_tells_who_exists() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{"ids":[700003],"errors":
+            {"ada@shop.test":{"2009":"Contact with the external id already exists: 3"}}}}"#;
+        let (client, script) = client([Answer::reply(200, reply)]);
+        let results =
+            client.contacts().create(FieldId::EMAIL, &people(), Some(ListId::new(4711))).await.unwrap();
+        assert!(matches!(&results[0], RowResult::Rejected(rejection) if rejection.is_existing()));
+        assert!(matches!(&results[1], RowResult::Done));
+        let sent = script.sent();
+        assert_eq!(
+            (sent[0].method, sent[0].url.as_str()),
+            ("POST", "https://api.emarsys.net/api/v2/contact")
+        );
+        assert_eq!(
+            sent[0].body,
+            r#"{"key_id":"3","contacts":[{"3":"ada@shop.test","1":"Ada"},{"3":"zoe@shop.test","31":null}],"contact_list_id":4711}"#
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_without_a_usable_key_are_refused_before_anything_is_sent() {
+        let (client, script) = client([]);
+        for contacts in [
+            vec![Contact::new(FieldId::FIRST_NAME, "Ada")],
+            vec![Contact::new(FieldId::EMAIL, Value::Null)],
+            vec![Contact::new(FieldId::EMAIL, " ")],
+            vec![Contact::new(FieldId::EMAIL, "a"), Contact::new(FieldId::EMAIL, "A ")],
+        ] {
+            let error = client.contacts().update(FieldId::EMAIL, &contacts).await.unwrap_err();
+            assert_eq!((error.kind(), error.delivery()), (ErrorKind::Config, Delivery::NotSent));
+        }
+        assert!(client.contacts().update(FieldId::EMAIL, &[]).await.unwrap().is_empty());
+        assert!(script.sent().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn numbers_of_contacts_come_in_the_order_of_the_keys() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{
+            "ids":{"ada@shop.test":"700001","bob@shop.test":700002},
+            "errors":{"zoe@shop.test":{"2008":"No contact found with the external id: 3"}}}}"#;
+        let (client, script) = client([Answer::reply(200, reply)]);
+        let keys = ["zoe@shop.test", "bob@shop.test", "ADA@shop.test"];
+        let found = client.contacts().check_ids(FieldId::EMAIL, &keys).await.unwrap();
+        assert!(matches!(found[0], Lookup::Missing));
+        assert!(matches!(found[1], Lookup::Found(id) if id == ContactId::new(700_002)));
+        assert!(matches!(found[2], Lookup::Found(id) if id == ContactId::new(700_001)));
+        assert_eq!(
+            script.sent()[0].body,
+            r#"{"key_id":"3","external_ids":["zoe@shop.test","bob@shop.test","ADA@shop.test"]}"#
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn data_is_matched_by_the_key_field_and_shown_without_values() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{
+            "errors":[{"key":"zoe@shop.test","errorCode":"2008","errorMsg":"No contact found with the external id: 3"}],
+            "result":[{"id":"700002","uid":"x","1":null,"3":"bob@shop.test"},
+                {"id":700001,"uid":"k3Jd82LsQx","1":"Ada","3":"ada@shop.test","20417":[5501,5504]}]}}"#;
+        let (client, script) = client([Answer::reply(200, reply)]);
+        let keys = ["ada@shop.test", "zoe@shop.test", "bob@shop.test"];
+        let fields = [FieldId::FIRST_NAME, FieldId::new(20417)];
+        let data = client.contacts().get_data(FieldId::EMAIL, &keys, &fields).await.unwrap();
+        let [Lookup::Found(ada), Lookup::Missing, Lookup::Found(bob)] = data.as_slice() else {
+            panic!("{data:?}")
+        };
+        assert_eq!(ada.id(), ContactId::new(700_001));
+        assert_eq!(ada.value(FieldId::FIRST_NAME), Some(&"Ada".into()));
+        assert_eq!(ada.value(FieldId::new(20417)), Some(&json!([5501, 5504])));
+        assert_eq!(bob.value(FieldId::FIRST_NAME), Some(&Value::Null));
+        assert_eq!(bob.value(FieldId::new(20417)), None);
+        assert!(!format!("{data:?}").to_lowercase().contains("ada"), "{data:?}");
+        assert_eq!(
+            script.sent()[0].body,
+            r#"{"keyId":"3","keyValues":["ada@shop.test","zoe@shop.test","bob@shop.test"],"fields":["1","20417","3"]}"#
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_found_is_no_error() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{"errors":
+            [{"key":"zoe@shop.test","errorCode":2008,"errorMsg":"No contact found with the external id: 3"}],
+            "result":false}}"#;
+        let (client, _) = client([Answer::reply(200, reply)]);
+        let data = client.contacts().get_data(FieldId::EMAIL, &["zoe@shop.test"], &[]).await.unwrap();
+        assert!(matches!(data[0], Lookup::Missing));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_beyond_the_limit_are_asked_for_in_further_requests() {
+        let keys: Vec<_> = (0..1001).map(|row| format!("k{row}")).collect();
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        let ids = |range: std::ops::Range<usize>| {
+            let ids: serde_json::Map<_, _> =
+                keys[range].iter().map(|key| ((*key).to_owned(), json!("7"))).collect();
+            Answer::reply(200, json!({"replyCode": 0, "data": {"ids": ids, "errors": []}}).to_string())
+        };
+        let (client, script) = client([ids(0..1000), ids(1000..1001)]);
+        let found = client.contacts().check_ids(FieldId::EMAIL, &keys).await.unwrap();
+        assert_eq!(found.len(), 1001);
+        assert!(found.iter().all(|found| matches!(found, Lookup::Found(_))));
+        assert_eq!(script.sent()[1].body, r#"{"key_id":"3","external_ids":["k1000"]}"#);
     }
 }

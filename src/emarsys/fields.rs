@@ -291,3 +291,111 @@ struct ChoiceReply {
     #[serde(default)]
     choice: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Delivery, ErrorKind,
+        emarsys::{
+            Refusal,
+            transport::fake::{Answer, client},
+        },
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn fields_are_read_in_every_form_they_are_printed_in() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":[
+            {"id":3,"name":"Email","application_type":"longtext","string_id":"email"},
+            {"id":"4711","name":null,"application_type":"hologram","string_id":""},
+            {"id":12}]}"#;
+        let (client, script) = client([Answer::reply(200, reply)]);
+        let fields = client.fields().list().await.unwrap();
+        assert_eq!(fields[0].id, FieldId::EMAIL);
+        assert_eq!(fields[0].name.as_deref(), Some("Email"));
+        assert_eq!(fields[0].string_id.as_deref(), Some("email"));
+        assert_eq!(fields[0].application_type, ApplicationType::LongText);
+        assert_eq!(fields[1].application_type, ApplicationType::Other("hologram".to_owned()));
+        assert_eq!((&fields[1].name, &fields[1].string_id), (&None, &None));
+        assert_eq!(fields[2].application_type.as_str(), "");
+        let sent = script.sent();
+        assert_eq!((sent[0].method, sent[0].url.as_str()), ("GET", "https://api.emarsys.net/api/v2/field"));
+        assert_eq!(sent[0].body, "");
+    }
+
+    #[test]
+    fn every_type_is_read_as_it_is_written() {
+        for name in [
+            "shorttext",
+            "longtext",
+            "largetext",
+            "numeric",
+            "date",
+            "birthdate",
+            "url",
+            "fax",
+            "singlechoice",
+            "multichoice",
+            "interests",
+            "special",
+            "voucher",
+            "hologram",
+        ] {
+            let kind = ApplicationType::from(name.to_owned());
+            assert_eq!(kind.as_str(), name);
+            assert_eq!(matches!(kind, ApplicationType::Other(_)), name == "hologram");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn field_is_created_with_name_and_type() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{"id":10601}}"#;
+        let (client, script) = client([Answer::reply(200, reply), Answer::reply(200, reply)]);
+        let field = NewField::new("Loyalty points", ApplicationType::Numeric);
+        assert_eq!(client.fields().create(&field).await.unwrap(), FieldId::new(10601));
+        client.fields().create(&field.string_id("loyalty_points")).await.unwrap();
+        let sent = script.sent();
+        assert_eq!(sent[0].body, r#"{"name":"Loyalty points","application_type":"numeric"}"#);
+        assert_eq!(
+            sent[1].body,
+            r#"{"name":"Loyalty points","application_type":"numeric","string_id":"loyalty_points"}"#
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn field_that_the_api_cannot_create_is_refused_before_anything_is_sent() {
+        let (client, script) = client([]);
+        for field in [
+            NewField::new("Level", ApplicationType::SingleChoice),
+            NewField::new(" ", ApplicationType::Numeric),
+            NewField::new("x".repeat(201), ApplicationType::Numeric),
+        ] {
+            let error = client.fields().create(&field).await.unwrap_err();
+            assert_eq!((error.kind(), error.delivery()), (ErrorKind::Config, Delivery::NotSent));
+        }
+        assert!(script.sent().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn missing_slots_are_told_by_the_code_under_either_status() {
+        for status in [400, 500] {
+            let reply = r#"{"replyCode":9004,"replyText":"No more slots to create the field","data":""}"#;
+            let (client, _) = client([Answer::reply(status, reply)]);
+            let error =
+                client.fields().create(&NewField::new("x", ApplicationType::Numeric)).await.unwrap_err();
+            assert_eq!((error.kind(), error.delivery()), (ErrorKind::Refused, Delivery::Refused));
+            assert_eq!(error.cause::<Refusal>().unwrap().code, Some(9004));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn choices_have_id_and_label() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":[
+            {"id":"1","choice":"Male","bit_position":null},{"id":2,"choice":"Female"}]}"#;
+        let (client, script) = client([Answer::reply(200, reply)]);
+        let choices = client.fields().choices(FieldId::GENDER).await.unwrap();
+        assert_eq!(choices[0], Choice { id: 1, label: "Male".to_owned() });
+        assert_eq!(choices[1], Choice { id: 2, label: "Female".to_owned() });
+        assert_eq!(script.sent()[0].url, "https://api.emarsys.net/api/v2/field/5/choice");
+    }
+}

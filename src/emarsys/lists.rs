@@ -1,16 +1,15 @@
 //! Contact lists (Emarsys API: Contact lists).
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     client::{Answer, Client},
-    contacts::endpoint,
     ids::{FieldId, ListId},
     reply::{List, RowErrors},
-    request::{Effect, Method, Request},
-    rows::{self, Account, Keys, RowResult},
+    request::{Effect, Method, Request, endpoint},
+    rows::{self, Account, Keys, Parts, RowResult},
 };
 use crate::{Error, Result};
 
@@ -82,13 +81,18 @@ impl Lists<'_> {
     {
         let endpoint = endpoint::<R>();
         let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
-        let run = async |rows: Range<usize>| {
-            let members = Members { list, key_id: key.to_string(), external_ids: &keys[rows.clone()] };
-            let Answer { status, reply } = self.0.call(&R::from(members)).await?;
-            // How members that were there before are counted is not documented, so the reply's count says nothing.
-            Account { endpoint: &endpoint, status, keys: &known, rows, done: None }.settle(&reply.errors)
-        };
-        rows::in_turn(rows::split(&endpoint, keys, KEYS_MAX)?, run, RowResult::Failed).await
+        let mut parts = Parts::new(rows::split(&endpoint, keys, KEYS_MAX)?, RowResult::Failed);
+        while let Some(rows) = parts.next() {
+            let outcome = async {
+                let members = Members { list, key_id: key.to_string(), external_ids: &keys[rows.clone()] };
+                let Answer { status, reply } = self.0.call(&R::from(members)).await?;
+                // How members that were there before are counted is not documented, so the reply's count says nothing.
+                Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done: None }
+                    .settle(&reply.errors)
+            };
+            parts.settle(rows.clone(), outcome.await)?;
+        }
+        Ok(parts.finish())
     }
 }
 
@@ -186,4 +190,82 @@ impl Request for RemoveMembers<'_> {
 struct MembersReply {
     #[serde(default)]
     errors: RowErrors,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ErrorKind,
+        emarsys::{
+            Refusal,
+            transport::fake::{Answer, client},
+        },
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_have_number_and_name() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":[
+            {"id":"4711","name":"spring_buyers","created":"2026-03-01 10:15:00","type":0},{"id":12,"name":"x"}]}"#;
+        let (client, script) = client([Answer::reply(200, reply)]);
+        let lists = client.lists().list().await.unwrap();
+        assert_eq!(lists[0], ContactList { id: ListId::new(4711), name: "spring_buyers".to_owned() });
+        assert_eq!(lists[1].id, ListId::new(12));
+        assert_eq!(script.sent()[0].url, "https://api.emarsys.net/api/v2/contactlist");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn list_is_created_empty() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{"id":4711}}"#;
+        let (client, script) = client([Answer::reply(200, reply), Answer::reply(200, reply)]);
+        let list = client.lists().create("spring_buyers", Some("made by sync")).await.unwrap();
+        assert_eq!(list, ListId::new(4711));
+        client.lists().create("spring_buyers", None).await.unwrap();
+        let sent = script.sent();
+        assert_eq!(sent[0].body, r#"{"name":"spring_buyers","description":"made by sync","key_id":"3"}"#);
+        assert_eq!(sent[1].body, r#"{"name":"spring_buyers","key_id":"3"}"#);
+        assert_eq!(client.lists().create(" ", None).await.unwrap_err().kind(), ErrorKind::Config);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn name_that_exists_is_told_by_its_code_under_either_status() {
+        for status in [400, 500] {
+            let reply = r#"{"replyCode":3005,"replyText":"Contact list with the requested name already exists.","data":""}"#;
+            let (client, _) = client([Answer::reply(status, reply)]);
+            let error = client.lists().create("spring_buyers", None).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused);
+            assert_eq!(error.cause::<Refusal>().unwrap().code, Some(3005));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn members_are_added_and_removed_by_key() {
+        let added = r#"{"replyCode":0,"replyText":"OK","data":{"inserted_contacts":1,"errors":
+            {"zoe@shop.test":{"2008":"No contact found with the external id: 3 - zoe@shop.test"}}}}"#;
+        let removed = r#"{"replyCode":0,"replyText":"OK","data":{"deleted_contacts":"2","errors":[]}}"#;
+        let (client, script) = client([Answer::reply(200, added), Answer::reply(200, removed)]);
+        let (list, keys) = (ListId::new(4711), ["ada@shop.test", "zoe@shop.test"]);
+        let results = client.lists().add(list, FieldId::EMAIL, &keys).await.unwrap();
+        assert!(
+            matches!(&results[..], [RowResult::Done, RowResult::Rejected(no)] if no.is_missing()),
+            "{results:?}"
+        );
+        let results = client.lists().remove(list, FieldId::EMAIL, &keys).await.unwrap();
+        assert!(matches!(&results[..], [RowResult::Done, RowResult::Done]));
+        let sent = script.sent();
+        assert_eq!(sent[0].url, "https://api.emarsys.net/api/v2/contactlist/4711/add");
+        assert_eq!(sent[1].url, "https://api.emarsys.net/api/v2/contactlist/4711/delete");
+        for sent in sent {
+            assert_eq!(sent.body, r#"{"key_id":"3","external_ids":["ada@shop.test","zoe@shop.test"]}"#);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unknown_list_is_refused() {
+        let reply = r#"{"replyCode":3004,"replyText":"Invalid contact list id: 4711","data":""}"#;
+        let (client, _) = client([Answer::reply(400, reply)]);
+        let error = client.lists().add(ListId::new(4711), FieldId::EMAIL, &["a"]).await.unwrap_err();
+        let refusal = error.cause::<Refusal>().unwrap();
+        assert_eq!((refusal.endpoint.as_str(), refusal.code), ("POST contactlist/{id}/add", Some(3004)));
+    }
 }

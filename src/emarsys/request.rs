@@ -85,6 +85,11 @@ pub trait Request: Serialize + Sync {
     }
 }
 
+/// What errors and log lines call a request.
+pub(crate) fn endpoint<R: Request>() -> String {
+    format!("{} {}", R::METHOD.as_str(), R::ENDPOINT)
+}
+
 impl Version {
     pub(crate) fn segment(self) -> &'static str {
         match self {

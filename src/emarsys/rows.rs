@@ -3,7 +3,7 @@
 //! Success is nowhere stated per row: a reply names the rows that failed, and counts the others at best. So a row
 //! counts as done only if the reply accounts for all rows of its request.
 
-use std::{collections::HashMap, io, ops::Range, sync::Arc};
+use std::{collections::HashMap, io, ops::Range, sync::Arc, vec};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -134,33 +134,52 @@ fn json_bytes(value: &impl Serialize) -> Result<usize> {
     Ok(counter.0)
 }
 
-/// Runs one request after the other. `Err` only if nothing is known of any row: the first one failed. If a later
-/// one does, its rows share the error, and the rows after it are not sent.
-pub(crate) async fn in_turn<T>(
-    requests: Vec<Range<usize>>,
-    mut run: impl AsyncFnMut(Range<usize>) -> Result<Vec<T>>,
-    failed: impl Fn(Arc<Error>) -> T,
-) -> Result<Vec<T>> {
-    let mut results: Vec<T> = Vec::new();
-    let mut stopped: Option<Arc<Error>> = None;
-    for rows in requests {
-        if let Some(error) = &stopped {
-            results.extend(rows.map(|_| failed(Arc::clone(error))));
-            continue;
-        }
-        match run(rows.clone()).await {
-            Ok(part) => results.extend(part),
-            Err(error) if results.is_empty() => return Err(error),
+/// The requests of one call, sent one after the other, and what became of their rows so far.
+///
+/// If the first request fails, nothing is known of any row, and that is the error of the call. If a later one does,
+/// its rows share the error, and the rows after it are not sent.
+pub(crate) struct Parts<T> {
+    requests: vec::IntoIter<Range<usize>>,
+    results: Vec<T>,
+    failed: fn(Arc<Error>) -> T,
+    failure: Option<Arc<Error>>,
+}
+
+impl<T> Parts<T> {
+    /// `failed` is the result of a row whose request failed.
+    pub(crate) fn new(requests: Vec<Range<usize>>, failed: fn(Arc<Error>) -> T) -> Self {
+        Self { requests: requests.into_iter(), results: Vec::new(), failed, failure: None }
+    }
+
+    /// The rows of the next request to be sent.
+    pub(crate) fn next(&mut self) -> Option<Range<usize>> {
+        if self.failure.is_some() { None } else { self.requests.next() }
+    }
+
+    /// What became of the request of these rows.
+    pub(crate) fn settle(&mut self, rows: Range<usize>, outcome: Result<Vec<T>>) -> Result<()> {
+        match outcome {
+            Ok(results) => self.results.extend(results),
+            Err(error) if self.results.is_empty() => return Err(error),
             Err(error) => {
                 let error = Arc::new(error);
-                let text = "not sent, because the request before it failed";
-                let not_sent = Error::new(error.kind(), text).with_source(Arc::clone(&error));
-                results.extend(rows.map(|_| failed(Arc::clone(&error))));
-                stopped = Some(Arc::new(not_sent));
+                self.results.extend(rows.map(|_| (self.failed)(Arc::clone(&error))));
+                self.failure = Some(error);
             }
         }
+        Ok(())
     }
-    Ok(results)
+
+    /// The results of all rows, in their order.
+    pub(crate) fn finish(mut self) -> Vec<T> {
+        if let Some(failure) = self.failure {
+            let text = "not sent, because the request before it failed";
+            let not_sent = Arc::new(Error::new(failure.kind(), text).with_source(failure));
+            let rest = self.requests.flatten().map(|_| (self.failed)(Arc::clone(&not_sent)));
+            self.results.extend(rest);
+        }
+        self.results
+    }
 }
 
 /// One request of a write and what its reply says about its rows.
@@ -281,4 +300,179 @@ pub(crate) fn look_up<T>(
         .into_iter()
         .map(|result| result.unwrap_or_else(|| silent("does not mention this key")))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Results in one letter each: done, rejected with a code, failed.
+    fn settle(keys: &[&str], done: Option<usize>, errors: Value) -> Result<String> {
+        let known = Keys::new("PUT contact", keys.iter().copied().map(Some))?;
+        let errors = serde_json::from_value(errors).unwrap();
+        let account =
+            Account { endpoint: "PUT contact", status: 200, keys: &known, rows: 0..keys.len(), done };
+        let letters = account.settle(&errors)?.into_iter().map(|result| match result {
+            RowResult::Done => "done".to_owned(),
+            RowResult::Rejected(rejection) => rejection.code().to_string(),
+            RowResult::Failed(error) => {
+                assert_eq!(error.delivery(), Delivery::Unknown);
+                "unknown".to_owned()
+            }
+        });
+        Ok(letters.collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn rows_that_add_up_are_done_or_have_their_error() {
+        assert_eq!(settle(&["a", "b"], Some(2), json!([])).unwrap(), "done done");
+        assert_eq!(settle(&["a", "b"], Some(2), Value::Null).unwrap(), "done done");
+        assert_eq!(settle(&["a", "b"], Some(1), json!({"a": {"2008": ""}})).unwrap(), "2008 done");
+        assert_eq!(
+            settle(&["a", "b"], Some(0), json!({"a": {"2007": ""}, "b": {"2010": ""}})).unwrap(),
+            "2007 2010"
+        );
+    }
+
+    #[test]
+    fn rows_that_do_not_add_up_are_unknown_unless_they_have_an_error() {
+        assert_eq!(settle(&["a", "b"], Some(1), json!([])).unwrap(), "unknown unknown");
+        assert_eq!(settle(&["a", "b"], Some(3), json!([])).unwrap(), "unknown unknown");
+        assert_eq!(
+            settle(&["a", "b", "c"], Some(1), json!({"a": {"2008": ""}})).unwrap(),
+            "2008 unknown unknown"
+        );
+    }
+
+    #[test]
+    fn error_that_belongs_to_no_row_makes_the_others_unknown() {
+        assert_eq!(settle(&["a", "b"], Some(1), json!({"z": {"2008": ""}})).unwrap(), "unknown unknown");
+        assert_eq!(settle(&["a", "b"], Some(2), json!({"z": {"2008": ""}})).unwrap(), "unknown unknown");
+        assert_eq!(settle(&["a", "b"], None, json!({"z": {"2008": ""}})).unwrap(), "unknown unknown");
+    }
+
+    #[test]
+    fn second_error_for_a_row_is_one_too_many() {
+        let errors = json!({"A": {"2008": ""}, "a": {"2010": ""}});
+        assert_eq!(settle(&["a", "b", "c"], Some(1), errors).unwrap(), "2008 unknown unknown");
+    }
+
+    #[test]
+    fn errors_are_matched_whatever_their_case_and_blanks() {
+        let errors = json!({" ADA@Shop.test ": {"2008": ""}});
+        assert_eq!(settle(&["ada@shop.test", "b"], Some(1), errors).unwrap(), "2008 done");
+    }
+
+    #[test]
+    fn list_reply_without_errors_means_done() {
+        assert_eq!(settle(&["a", "b"], None, json!([])).unwrap(), "done done");
+        assert_eq!(settle(&["a", "b"], None, json!({"b": {"2008": ""}})).unwrap(), "done 2008");
+    }
+
+    #[test]
+    fn error_without_a_code_leaves_its_row_unknown() {
+        assert_eq!(settle(&["a", "b"], Some(1), json!({"a": []})).unwrap(), "unknown done");
+    }
+
+    #[test]
+    fn error_about_the_key_field_refuses_the_request() {
+        for key in ["<NO_KEY_ID>", ""] {
+            let error =
+                settle(&["a"], Some(0), json!({key: {"2004": "Invalid key field id: 999"}})).unwrap_err();
+            assert_eq!((error.kind(), error.delivery()), (ErrorKind::Refused, Delivery::Refused));
+            let refusal = error.cause::<Refusal>().unwrap();
+            assert_eq!((refusal.status, refusal.code), (200, Some(2004)));
+            assert_eq!(refusal.field.map(super::super::FieldId::get), Some(999));
+        }
+    }
+
+    #[test]
+    fn error_about_the_request_beside_successes_leaves_rows_unknown() {
+        let errors = json!({"<NO_KEY_ID>": {"2004": ""}});
+        assert_eq!(settle(&["a", "b"], Some(1), errors).unwrap(), "unknown unknown");
+    }
+
+    #[test]
+    fn keys_that_a_reply_could_not_tell_apart_are_refused_before_sending() {
+        let error = Keys::new("PUT contact", [Some("ada@shop.test"), Some("b"), Some(" Ada@shop.TEST")]);
+        let error = error.err().unwrap();
+        assert_eq!((error.kind(), error.delivery()), (ErrorKind::Config, Delivery::NotSent));
+        assert!(error.to_string().contains("rows 0 and 2"), "{error}");
+        assert!(!format!("{error:?}").to_lowercase().contains("ada"));
+        assert!(Keys::new("PUT contact", [Some("  ")]).is_err());
+        assert!(Keys::new("PUT contact", [None]).is_err());
+    }
+
+    #[test]
+    fn rows_are_cut_by_count_and_by_bytes() {
+        assert_eq!(split("", &vec!["x"; 2001], 1000).unwrap(), [0..1000, 1000..2000, 2000..2001]);
+        assert_eq!(split("", &vec!["x"; 2000], 1000).unwrap(), [0..1000, 1000..2000]);
+        assert_eq!(split::<&str>("", &[], 1000).unwrap(), []);
+        let long = "x".repeat(3_000_000);
+        assert_eq!(split("", &[&long, &long, &long], 1000).unwrap(), [0..2, 2..3]);
+        let error = split("", &["x".repeat(8_000_000)], 1000).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+    }
+
+    #[test]
+    fn failure_of_the_first_request_is_the_error_of_the_call() {
+        let mut parts = Parts::<Result<usize, Arc<Error>>>::new(vec![0..2, 2..3], Err);
+        let rows = parts.next().unwrap();
+        let error = parts.settle(rows, Err(Error::refused("no"))).unwrap_err();
+        assert_eq!(error.delivery(), Delivery::Refused);
+    }
+
+    #[test]
+    fn failure_of_a_later_request_is_the_state_of_its_rows_and_the_rest_is_not_sent() {
+        let mut parts = Parts::new(vec![0..2, 2..4, 4..5], Err);
+        assert_eq!(parts.next(), Some(0..2));
+        parts.settle(0..2, Ok(vec![Ok(0), Ok(1)])).unwrap();
+        assert_eq!(parts.next(), Some(2..4));
+        parts.settle(2..4, Err(Error::no_answer("lost", "reset"))).unwrap();
+        assert_eq!(parts.next(), None);
+        let results = parts.finish();
+        let states: Vec<_> =
+            results.iter().map(|result| result.as_ref().map_err(|error| error.delivery())).collect();
+        assert_eq!(
+            states,
+            [Ok(&0), Ok(&1), Err(Delivery::Unknown), Err(Delivery::Unknown), Err(Delivery::NotSent)]
+        );
+    }
+
+    fn look(keys: &[&str], found: &[(&str, u64)], errors: Value) -> Result<String> {
+        let known = Keys::new("POST contact/checkids", keys.iter().copied().map(Some))?;
+        let found = found.iter().map(|(key, id)| ((*key).to_owned(), *id)).collect();
+        let errors = serde_json::from_value(errors).unwrap();
+        let results = look_up("POST contact/checkids", 200, &known, 0..keys.len(), found, &errors)?;
+        let words = results.into_iter().map(|result| match result {
+            Lookup::Found(id) => id.to_string(),
+            Lookup::Missing => "missing".to_owned(),
+            Lookup::Rejected(rejection) => format!("rejected:{}", rejection.code()),
+            Lookup::Failed(_) => "failed".to_owned(),
+        });
+        Ok(words.collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn keys_are_found_missing_or_rejected_in_their_order() {
+        let errors = json!({"b": {"2008": ""}, "c": {"2010": ""}});
+        assert_eq!(look(&["c", "b", "A "], &[("a", 7)], errors).unwrap(), "rejected:2010 missing 7");
+    }
+
+    #[test]
+    fn key_that_a_reply_does_not_mention_is_not_taken_for_missing() {
+        assert_eq!(look(&["a", "b"], &[("a", 7)], json!([])).unwrap(), "7 failed");
+    }
+
+    #[test]
+    fn two_contacts_for_one_key_are_no_answer() {
+        assert_eq!(look(&["a"], &[("a", 7), ("A", 8)], json!([])).unwrap(), "failed");
+    }
+
+    #[test]
+    fn look_up_by_an_invalid_key_field_is_refused() {
+        assert!(look(&["a"], &[], json!({"<NO_KEY_ID>": {"2004": ""}})).is_err());
+    }
 }

@@ -47,3 +47,23 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::
     let value = Value::deserialize(deserializer)?;
     Ok(reply::number(&value).and_then(|number| number.try_into().ok()))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::emarsys::transport::fake::{Answer, client};
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_are_read_with_and_without_numbers() {
+        let full = r#"{"replyCode":0,"replyText":"OK","data":{"id":5120,"environment":"suite9.emarsys.net",
+            "timezone":"Europe/Vienna","name":"acme","password_history_queue_size":3,"country":"Austria",
+            "totalContacts":"48211"}}"#;
+        let old = r#"{"replyCode":0,"replyText":"OK","data":{"name":"acme","country":null}}"#;
+        let (client, script) = client([Answer::reply(200, full), Answer::reply(200, old)]);
+        let settings = client.settings().await.unwrap();
+        assert_eq!((settings.id, settings.contacts), (Some(5120), Some(48211)));
+        assert_eq!(settings.timezone.as_deref(), Some("Europe/Vienna"));
+        let settings = client.settings().await.unwrap();
+        assert_eq!((settings.id, settings.contacts, settings.country), (None, None, None));
+        assert_eq!(script.sent()[0].url, "https://api.emarsys.net/api/v2/settings");
+    }
+}

@@ -92,10 +92,13 @@ pub(crate) mod fake {
 
     use std::{
         collections::VecDeque,
+        io::{Read, Write},
+        net::TcpListener,
         sync::{
             Arc, Mutex,
             atomic::{AtomicU8, Ordering},
         },
+        thread,
         time::{Duration, SystemTime},
     };
 
@@ -107,7 +110,11 @@ pub(crate) mod fake {
     use tokio::time::Instant;
 
     use super::{HttpRequest, HttpResponse, Transport, TransportError};
-    use crate::{Result, host::Host};
+    use crate::{
+        Result,
+        emarsys::{Client, Credentials},
+        host::Host,
+    };
 
     /// When the fake machine's wall clock starts: a round second in 2026.
     pub(crate) const START: u64 = 1_772_000_000;
@@ -121,14 +128,35 @@ pub(crate) mod fake {
         TooLong,
     }
 
+    /// The value of a header.
+    pub(crate) struct Text(String);
+
+    impl From<&str> for Text {
+        fn from(text: &str) -> Self {
+            Self(text.to_owned())
+        }
+    }
+
+    impl From<String> for Text {
+        fn from(text: String) -> Self {
+            Self(text)
+        }
+    }
+
+    impl From<u64> for Text {
+        fn from(number: u64) -> Self {
+            Self(number.to_string())
+        }
+    }
+
     impl Answer {
         pub(crate) fn reply(status: u16, body: impl AsRef<[u8]>) -> Self {
             Self::Reply(status, Vec::new(), body.as_ref().to_vec())
         }
 
-        pub(crate) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
+        pub(crate) fn header(mut self, name: &'static str, value: impl Into<Text>) -> Self {
             if let Self::Reply(_, headers, _) = &mut self {
-                headers.push((name, value.to_string()));
+                headers.push((name, value.into().0));
             }
             self
         }
@@ -195,6 +223,32 @@ pub(crate) mod fake {
         }
     }
 
+    /// A WSSE client, which needs no token, and what it is answered and sends.
+    pub(crate) fn client(answers: impl IntoIterator<Item = Answer>) -> (Client, Arc<Script>) {
+        let host = PausedHost::shared();
+        let script = Script::new(host.clone(), answers);
+        let client = Client::builder(Credentials::wsse("acme001", "the-secret"))
+            .host(host)
+            .transport(script.clone())
+            .build()
+            .unwrap();
+        (client, script)
+    }
+
+    /// Answers one connection on loopback with these bytes, then closes it.
+    pub(crate) fn serve(answer: Vec<u8>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = connection.read(&mut request).unwrap();
+            // The client may hang up on an answer that is too long.
+            let _ = connection.write_all(&answer);
+        });
+        url
+    }
+
     /// A machine on tokio's paused clock: time passes only while every task waits for it.
     #[derive(Debug)]
     pub(crate) struct PausedHost {
@@ -239,5 +293,62 @@ pub(crate) mod fake {
     /// The `Date` header of a reply made `seconds` after the test began.
     pub(crate) fn date(seconds: u64) -> String {
         httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(START + seconds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::{fake::serve, *};
+
+    async fn get(url: impl AsRef<str>) -> Result<HttpResponse, TransportError> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
+        let timeout = Duration::from_secs(10);
+        let url = Url::parse(url.as_ref()).unwrap();
+        Reqwest(http)
+            .send(HttpRequest { method: Method::Get, url, headers: HeaderMap::new(), body: None, timeout })
+            .await
+    }
+
+    #[tokio::test]
+    async fn response_is_status_headers_and_bytes() {
+        let url = serve(b"HTTP/1.1 429 Too Many\r\nRetry-After: 5\r\nContent-Length: 4\r\n\r\nslow".to_vec());
+        let response = get(url).await.unwrap();
+        assert_eq!(response.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers["retry-after"], "5");
+        assert_eq!(response.body, b"slow");
+    }
+
+    #[tokio::test]
+    async fn missing_server_is_known_not_to_have_got_anything() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/?3=ada@shop.test", listener.local_addr().unwrap());
+        drop(listener);
+        let error = get(url).await.err().unwrap();
+        assert!(matches!(error, TransportError::NotConnected(_)), "{error:?}");
+        assert!(!format!("{error:?}").contains("ada"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn connection_that_ends_early_is_no_answer() {
+        for answer in ["", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"replyCode\""] {
+            let url = serve(answer.as_bytes().to_vec()) + "?3=ada@shop.test";
+            let error = get(url).await.err().unwrap();
+            assert!(matches!(error, TransportError::NoAnswer(_)), "{error:?}");
+            assert!(!format!("{error:?}").contains("ada"), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn endless_answer_is_not_kept() {
+        let mut answer = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        answer.resize(REPLY_BYTES_MAX + 100, b' ');
+        let error = get(serve(answer)).await.err().unwrap();
+        assert!(matches!(error, TransportError::TooLong), "{error:?}");
     }
 }
