@@ -82,11 +82,6 @@ fn failure(error: reqwest::Error) -> TransportError {
 }
 
 #[cfg(test)]
-#[allow(
-    dead_code,
-    clippy::needless_pass_by_value,
-    reason = "the tests of the whole exchange are still to come"
-)]
 pub(crate) mod fake {
     //! A transport that answers from a script, and a machine whose clock a test moves.
 
