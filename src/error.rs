@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::report::Report;
+
 /// A boxed cause of an [`Error`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -33,6 +35,8 @@ struct Inner {
     delivery: Delivery,
     text: String,
     source: Option<BoxError>,
+    row_code: Option<String>,
+    report: Option<Box<Report>>,
 }
 
 /// What sort of error it is: each kind is one that a caller may want to treat differently.
@@ -85,7 +89,14 @@ pub enum Delivery {
 impl Error {
     /// An error of a kind, of which nothing was sent.
     pub fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, delivery: Delivery::NotSent, text: text.into(), source: None }))
+        Self(Box::new(Inner {
+            kind,
+            delivery: Delivery::NotSent,
+            text: text.into(),
+            source: None,
+            row_code: None,
+            report: None,
+        }))
     }
 
     /// Something is set up wrongly; the text names it and says what to do.
@@ -101,6 +112,14 @@ impl Error {
     /// The destination received a request and refused it as a whole.
     pub fn refused(text: impl Into<String>) -> Self {
         Self::new(ErrorKind::Refused, text).with_delivery(Delivery::Refused)
+    }
+
+    /// The destination refused a request as a whole, with a code that one of its rows may be guilty of:
+    /// [`Batch::deliver`](crate::Batch::deliver) looks for that row.
+    pub fn refused_for_a_row(code: impl Into<String>, text: impl Into<String>) -> Self {
+        let mut error = Self::refused(text);
+        error.0.row_code = Some(code.into());
+        error
     }
 
     /// The same error with what is known about its delivery.
@@ -125,6 +144,21 @@ impl Error {
     /// Whether something may have been applied.
     pub fn delivery(&self) -> Delivery {
         self.0.delivery
+    }
+
+    /// The code of a refusal that one row may be guilty of.
+    pub fn row_code(&self) -> Option<&str> {
+        self.0.row_code.as_deref()
+    }
+
+    /// How far the run came that this error ended.
+    pub fn report(&self) -> Option<&Report> {
+        self.0.report.as_deref()
+    }
+
+    pub(crate) fn with_report(mut self, report: Report) -> Self {
+        self.0.report = Some(Box::new(report));
+        self
     }
 
     /// The cause, if it is of type `E`.

@@ -105,11 +105,11 @@ impl FieldKind {
     /// # Errors
     /// A [`Mismatch`] that says what the field takes.
     pub fn convert<'v>(&self, value: ValueRef<'v>) -> Result<ValueRef<'v>, Mismatch> {
-        if value == ValueRef::Null || matches!(self, Self::Any) {
+        if value == ValueRef::Null {
             return Ok(value);
         }
         match self {
-            Self::Any => Ok(value),
+            Self::Any => sendable(value),
             Self::Text { chars_max } => limited(plain(value)?, *chars_max),
             Self::BasicText { chars_max } => {
                 let text = plain(value)?;
@@ -144,6 +144,23 @@ impl FieldKind {
                 (!text.is_empty()).then(|| Key::new(text))
             }
         })
+    }
+}
+
+/// The value as it is, if JSON can carry it.
+fn sendable(value: ValueRef<'_>) -> Result<ValueRef<'_>, Mismatch> {
+    match &value {
+        ValueRef::Float(number) if !number.is_finite() => Err(Mismatch::new("is not a finite number")),
+        ValueRef::Int(number) if i64::try_from(*number).is_err() && u64::try_from(*number).is_err() => {
+            Err(Mismatch::new("is a whole number of more than 64 bits: send it as text"))
+        }
+        ValueRef::List(values) => {
+            for value in values.iter() {
+                sendable(value.as_ref())?;
+            }
+            Ok(value)
+        }
+        _ => Ok(value),
     }
 }
 

@@ -66,7 +66,7 @@ impl Secret {
         *self.expose()
     }
 
-    fn derive<const N: usize>(&self, label: &str) -> Result<[u8; N]> {
+    pub(crate) fn derive<const N: usize>(&self, label: &str) -> Result<[u8; N]> {
         let mut derived = [0; N];
         Hkdf::<Sha256>::new(None, self.expose())
             .expand(format!("reverse-etl/1/{label}").as_bytes(), &mut derived)

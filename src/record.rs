@@ -5,7 +5,7 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use chrono::NaiveDate;
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 
 /// The name of a source column or of a destination field; cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,6 +126,18 @@ impl Value {
         }
     }
 
+    pub(crate) fn into_ref(self) -> ValueRef<'static> {
+        match self {
+            Self::Null => ValueRef::Null,
+            Self::Bool(value) => ValueRef::Bool(value),
+            Self::Int(value) => ValueRef::Int(value),
+            Self::Float(value) => ValueRef::Float(value),
+            Self::Text(text) => ValueRef::Text(Cow::Owned(text)),
+            Self::Date(day) => ValueRef::Date(day),
+            Self::List(values) => ValueRef::List(Cow::Owned(values)),
+        }
+    }
+
     /// The value that a JSON value stands for; an object becomes its JSON text.
     pub fn from_json(json: serde_json::Value) -> Self {
         match json {
@@ -198,6 +210,12 @@ impl Serialize for Value {
             Self::Date(day) => serializer.collect_str(day),
             Self::List(values) => values.serialize(serializer),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_json::Value::deserialize(deserializer).map(Self::from_json)
     }
 }
 

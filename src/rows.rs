@@ -263,22 +263,38 @@ impl<'a> Source<'a> {
         Self(Feed::Owned(stream::iter(chunks).boxed()))
     }
 
-    /// Calls `visit` with each chunk, and the number of rows before it, until the source ends.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Source`] if the source could not be read to its end, and whatever `visit` returns.
-    pub async fn for_each_chunk(self, mut visit: impl FnMut(&dyn Rows, u64) -> Result<()>) -> Result<()> {
-        match self.0 {
-            Feed::Borrowed(rows) => visit(rows, 0),
-            Feed::Owned(mut chunks) => {
-                let mut before = 0;
-                while let Some(chunk) = chunks.next().await {
-                    let chunk = chunk?;
-                    visit(&*chunk, before)?;
-                    before += chunk.len() as u64;
-                }
-                Ok(())
+    pub(crate) fn into_chunks(self) -> Chunks<'a> {
+        Chunks(Some(self.0))
+    }
+}
+
+/// The chunks of a source, one after the other.
+pub(crate) struct Chunks<'a>(Option<Feed<'a>>);
+
+pub(crate) enum Chunk<'a> {
+    Owned(Arc<dyn Rows>),
+    Borrowed(&'a dyn Rows),
+}
+
+impl Chunk<'_> {
+    pub(crate) fn rows(&self) -> &dyn Rows {
+        match self {
+            Self::Owned(rows) => &**rows,
+            Self::Borrowed(rows) => *rows,
+        }
+    }
+}
+
+impl<'a> Chunks<'a> {
+    pub(crate) async fn next(&mut self) -> Option<Result<Chunk<'a>>> {
+        match &mut self.0 {
+            Some(Feed::Owned(chunks)) => Some(chunks.next().await?.map(Chunk::Owned)),
+            Some(Feed::Borrowed(rows)) => {
+                let rows = *rows;
+                self.0 = None;
+                Some(Ok(Chunk::Borrowed(rows)))
             }
+            None => None,
         }
     }
 }
@@ -338,17 +354,18 @@ mod tests {
     fn read(source: Source<'_>, columns: &[&str]) -> Result<Vec<String>> {
         let columns: Vec<FieldName> = columns.iter().map(|name| (*name).into()).collect();
         let mut rows = Vec::new();
-        block_on(source.for_each_chunk(|chunk, before| {
-            assert_eq!(before, rows.len() as u64);
-            chunk.visit(&columns, 0..chunk.len(), &mut |values| {
+        let mut chunks = source.into_chunks();
+        while let Some(chunk) = block_on(chunks.next()) {
+            let chunk = chunk?;
+            chunk.rows().visit(&columns, 0..chunk.rows().len(), &mut |values| {
                 let shown = values.iter().map(|value| match value {
                     Some(value) => serde_json::to_string(&value.clone().into_owned()).unwrap(),
                     None => "-".to_owned(),
                 });
                 rows.push(shown.collect::<Vec<_>>().join(" "));
                 Ok(())
-            })
-        }))?;
+            })?;
+        }
         Ok(rows)
     }
 

@@ -28,6 +28,10 @@ pub struct Header {
     pub(crate) slots: Slots,
     /// Rows of which it is unknown whether they exist; while there are any, planning looks at every row.
     pub(crate) in_doubt: u64,
+    /// Rows that have a record.
+    pub(crate) rows: u64,
+    /// Every record keeps its key sealed, since the sync removes rows that left the source.
+    pub(crate) seals: bool,
     pub(crate) last_writer: Option<RunId>,
     pub(crate) lease: Option<Lease>,
 }
@@ -100,6 +104,15 @@ impl Slots {
         Ok(slot)
     }
 
+    /// The slots in use and their fields, in ascending order.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &SlotOf> {
+        self.active.iter()
+    }
+
+    pub(crate) fn fields_mut(&mut self) -> impl Iterator<Item = &mut SlotOf> {
+        self.active.iter_mut()
+    }
+
     pub(crate) fn is_active(&self, slot: Slot) -> bool {
         self.active.binary_search_by_key(&slot, |active| active.slot).is_ok()
     }
@@ -129,6 +142,8 @@ impl Header {
             secret: generated.then(|| Bytes(secret.to_bytes())),
             slots: Slots::default(),
             in_doubt: 0,
+            rows: 0,
+            seals: false,
             last_writer: None,
             lease: None,
         })

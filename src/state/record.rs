@@ -19,6 +19,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Error, ErrorKind, Result,
     destination::Operation,
@@ -82,7 +84,7 @@ pub struct Rejection {
 }
 
 /// How long a rejected row is left alone when nothing about it changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
     first: Duration,
     max: Duration,
@@ -151,7 +153,12 @@ impl Rejection {
 
     /// Whether the same thing is not worth sending yet.
     pub fn holds_back(&self, sent: u64, removal: bool, now: SystemTime) -> bool {
-        self.removal == removal && (removal || self.sent == sent) && now < self.next_try
+        self.is_of(sent, removal) && now < self.next_try
+    }
+
+    /// Whether it is this that was refused.
+    pub fn is_of(&self, sent: u64, removal: bool) -> bool {
+        self.removal == removal && (removal || self.sent == sent)
     }
 }
 
@@ -204,6 +211,11 @@ impl RowRecord {
     /// Keeps the sealed match key, or drops it.
     pub fn set_sealed_key(&mut self, sealed_key: Option<Vec<u8>>) {
         self.sealed_key = sealed_key;
+    }
+
+    /// Keeps the fingerprints of the fields whose slots are in use; others are worth nothing.
+    pub fn retain_fields(&mut self, is_in_use: impl Fn(Slot) -> bool) {
+        self.fields.retain(|(slot, _)| is_in_use(*slot));
     }
 
     /// The row's batch is about to be sent; `until` is when the last effect of it is over, `place` where an insert
@@ -271,9 +283,7 @@ impl RowRecord {
     ) {
         let removal = sending.operation == Operation::Remove;
         let attempts = match &self.rejection {
-            Some(last) if last.removal == removal && (removal || last.sent == sending.sent) => {
-                last.attempts.saturating_add(1)
-            }
+            Some(last) if last.is_of(sending.sent, removal) => last.attempts.saturating_add(1),
             _ => 1,
         };
         self.held = Some(Held::Rejected);
@@ -331,7 +341,7 @@ impl RowRecord {
     fn settle_row(&mut self, wanted: &[(Slot, u64)], row: RowFingerprint) {
         let complete = wanted.iter().all(|&(slot, fingerprint)| self.field(slot) == Some(fingerprint));
         let settled = complete && self.mark.is_none() && self.held.is_none();
-        self.row = settled.then_some(row);
+        self.row = Some(row).filter(|row| settled && row.is_settled());
     }
 
     /// What stands in the store's hot table.

@@ -1,0 +1,415 @@
+//! Diff: a row and what the state knows of it give a change, or nothing.
+
+use std::{fmt, io, sync::Arc, time::SystemTime};
+
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    destination::Operation,
+    fingerprint::{FieldFingerprints, KeyHash, RowFingerprint, Slot},
+    record::{FieldName, Key, Value},
+    state::{
+        header::Bytes,
+        record::{Doubt, Held, Mark, Rejection, RowRecord, Sending},
+    },
+};
+
+/// What a row is to the state. Added is not created: the record may well exist at the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// The state does not know that the row exists at the destination.
+    Added,
+    /// Fields of the row differ from what the destination acknowledged.
+    Changed,
+    /// The row left the source.
+    Removed,
+}
+
+/// One field of a change: name, id at the destination and value.
+#[derive(Clone)]
+pub struct Field {
+    pub(crate) name: FieldName,
+    pub(crate) id: Option<Arc<str>>,
+    pub(crate) value: Value,
+}
+
+impl Field {
+    /// The field's name, as the mapping spells it.
+    pub fn name(&self) -> &FieldName {
+        &self.name
+    }
+
+    /// The field's id, as the destination described it.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// The value in canonical form.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+}
+
+/// Shows the name and the id, never the value.
+impl fmt::Debug for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Field").field("name", &self.name).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Fields of a change; serialises as a map of names to values.
+#[derive(Clone, Default)]
+pub struct Fields(pub(crate) Vec<Field>);
+
+impl Fields {
+    /// The fields, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Field> {
+        self.0.iter()
+    }
+
+    /// How many fields there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for field in &self.0 {
+            map.serialize_entry(&field.name, &field.value)?;
+        }
+        map.end()
+    }
+}
+
+/// Shows the names, never the values.
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|field| &field.name)).finish()
+    }
+}
+
+/// A row to be sent: its key, and the fields that differ.
+#[derive(Clone)]
+pub struct Change {
+    pub(crate) entry: Entry,
+    /// The slots of `fields`, in ascending order.
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) fields: Fields,
+    pub(crate) on_create: Fields,
+    /// How often the row was sent in this run before.
+    pub(crate) phase: Phase,
+    /// How often its batch came too late to be sent.
+    pub(crate) delays: u32,
+}
+
+/// Where a row stands in a run that sends it more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    First,
+    /// An update found nobody.
+    Insert,
+    /// The insert that followed found somebody.
+    UpdateAgain,
+}
+
+impl Change {
+    /// The key, for the destination only.
+    pub fn key(&self) -> &Key {
+        &self.entry.key
+    }
+
+    /// What the row is to the state.
+    pub fn kind(&self) -> ChangeKind {
+        self.entry.kind
+    }
+
+    /// The number of the row in the source, from 1; `None` for a row that is no longer there.
+    pub fn row(&self) -> Option<u64> {
+        (self.entry.row > 0).then_some(self.entry.row)
+    }
+
+    /// The fields to write: all of them for a row that may not exist, else those that differ.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// Values for a record that is created, and only then.
+    pub fn on_create(&self) -> &Fields {
+        &self.on_create
+    }
+
+    /// Where an earlier insert whose answer was lost may have put the record, if it may exist because of one. Once the
+    /// change is applied, the record has to be put there.
+    pub fn in_doubt(&self) -> Option<&str> {
+        self.entry.place.as_deref()
+    }
+
+    pub(crate) fn hash(&self) -> KeyHash {
+        self.entry.hash()
+    }
+
+    /// The length of the row as JSON, as far as a destination that is not known yet lets it be known.
+    pub(crate) fn json_bytes(&self) -> usize {
+        let mut bytes = ByteCount(0);
+        // Neither text nor a map of values can fail to be written.
+        let _ = serde_json::to_writer(&mut bytes, &(self.key(), &self.fields, &self.on_create));
+        bytes.0
+    }
+
+    /// The fingerprints of the fields that are sent.
+    pub(crate) fn prints(&self) -> FieldFingerprints {
+        let is_sent = |slot: &Slot| self.slots.binary_search(slot).is_ok();
+        self.entry.wanted.iter().copied().filter(|(slot, _)| is_sent(slot)).collect()
+    }
+
+    /// What the record of the row wants to know; `prints` are [`prints`](Self::prints).
+    pub(crate) fn sending<'c>(&'c self, operation: Operation, prints: &'c [(Slot, u64)]) -> Sending<'c> {
+        Sending {
+            operation,
+            fields: prints,
+            wanted: &self.entry.wanted,
+            row: RowFingerprint::from_u64(self.entry.print),
+            sent: self.entry.sent,
+        }
+    }
+
+    /// The text without the row's key and values.
+    pub(crate) fn blacked_out(&self, text: &str) -> String {
+        let mut secrets = vec![self.key().as_str().to_owned()];
+        for field in self.fields.iter().chain(self.on_create.iter()) {
+            collect_texts(field.value(), &mut secrets);
+        }
+        black_out(text, &secrets)
+    }
+}
+
+/// Counts what is written.
+struct ByteCount(usize);
+
+impl io::Write for ByteCount {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn collect_texts(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::Null => {}
+        Value::List(values) => values.iter().for_each(|value| collect_texts(value, texts)),
+        Value::Text(text) => texts.push(text.trim().to_owned()),
+        other => texts.push(serde_json::to_string(other).unwrap_or_default()),
+    }
+}
+
+/// Replaces each of `secrets`, whatever its case: anywhere if it is long, as a word of its own if it is short, since a
+/// single letter stands in every text.
+fn black_out(text: &str, secrets: &[String]) -> String {
+    const LONG: usize = 4;
+    let mut folded_secrets: Vec<Vec<char>> = secrets.iter().map(|secret| folded(secret)).collect();
+    folded_secrets.retain(|secret| !secret.is_empty());
+    folded_secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let (chars, lower): (Vec<char>, Vec<char>) =
+        text.chars().map(|char| (char, char.to_lowercase().next().unwrap_or(char))).unzip();
+    let is_word =
+        |index: Option<usize>| index.and_then(|index| chars.get(index)).is_some_and(|c| c.is_alphanumeric());
+    let mut shown = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < chars.len() {
+        let found = folded_secrets.iter().find(|secret| {
+            let end = at + secret.len();
+            let alone = !is_word(at.checked_sub(1)) && !is_word(Some(end));
+            lower[at..].starts_with(secret) && (secret.len() >= LONG || alone)
+        });
+        shown.push(if found.is_some() { '…' } else { chars[at] });
+        at += found.map_or(1, Vec::len);
+    }
+    shown
+}
+
+fn folded(text: &str) -> Vec<char> {
+    text.chars().map(|char| char.to_lowercase().next().unwrap_or(char)).collect()
+}
+
+/// Shows the row's number and the names of its fields, never its key or values.
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change")
+            .field("kind", &self.kind())
+            .field("row", &self.row())
+            .field("fields", &self.fields)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is to be done with a row: an entry of a plan, as it is written to a file.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) step: Step,
+    hash: Bytes<16>,
+    pub(crate) kind: ChangeKind,
+    pub(crate) row: u64,
+    pub(crate) key: Key,
+    pub(crate) known: bool,
+    /// It is sent to find out whether it exists, and nothing else: what it differs in was rejected.
+    pub(crate) key_only: bool,
+    pub(crate) place: Option<String>,
+    pub(crate) values: Vec<(Slot, Value)>,
+    pub(crate) on_create: Vec<(u16, Value)>,
+    /// Slot and fingerprint of every mapped field that the row has.
+    pub(crate) wanted: FieldFingerprints,
+    pub(crate) print: u64,
+    pub(crate) sent: u64,
+}
+
+/// The sort of a plan's entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Step {
+    /// To be sent.
+    Send,
+    /// In doubt and no longer in the source: to be found out about by its key alone.
+    Resolve,
+    /// Missing: to be sent if the destination knows it by now.
+    Ask,
+    /// In order; only its record is to be set right.
+    Settle,
+    /// In order; only its key is to be sealed.
+    Seal,
+    /// Gone, and never was at the destination; only its record is to be deleted.
+    Drop,
+}
+
+impl Entry {
+    pub(crate) fn new(step: Step, kind: ChangeKind, hash: KeyHash, key: Key, row: u64) -> Self {
+        Self {
+            step,
+            hash: Bytes(hash.to_bytes()),
+            kind,
+            row,
+            key,
+            known: false,
+            key_only: false,
+            place: None,
+            values: Vec::new(),
+            on_create: Vec::new(),
+            wanted: Vec::new(),
+            print: 0,
+            sent: 0,
+        }
+    }
+
+    pub(crate) fn hash(&self) -> KeyHash {
+        KeyHash::from_bytes(self.hash.0)
+    }
+
+    /// Roughly the memory that it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let text = |value: &Value| match value {
+            Value::Text(text) => text.len(),
+            _ => 16,
+        };
+        let values: usize = self.values.iter().map(|(_, value)| 48 + text(value)).sum();
+        size_of::<Self>()
+            + self.key.as_str().len()
+            + values
+            + self.on_create.len() * 48
+            + self.wanted.len() * 16
+    }
+}
+
+/// What the diff says about a row of the source.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// In order. `settle`: its record is not, and can be set right without a request.
+    Unchanged { settle: bool },
+    /// It differs, and is left alone for now.
+    Held,
+    /// It was missing: only the destination knows whether it still is.
+    Ask,
+    /// To be sent, with the fields whose slots are in the list.
+    Send { kind: ChangeKind, known: bool, place: Option<String>, slots: Vec<Slot> },
+    /// Like a row to be sent, but by its key alone.
+    Resolve { kind: ChangeKind, known: bool, place: Option<String> },
+}
+
+/// What the diff needs to know beside the row and its record.
+pub(crate) struct Rules<'r> {
+    pub(crate) now: SystemTime,
+    /// Missing rows are sent at once: whoever still does not exist is created.
+    pub(crate) creates: bool,
+    /// Rejected rows are left alone until their back-off ends.
+    pub(crate) holds_back: &'r (dyn Fn(&Rejection, u64) -> bool + Sync),
+    /// Which slots are in use; fingerprints of others are worth nothing.
+    pub(crate) is_active: &'r (dyn Fn(Slot) -> bool + Sync),
+    /// What would be sent: its fields, and values for creation if the row is not known to exist.
+    pub(crate) sent: &'r SentPrint<'r>,
+}
+
+/// The fingerprint of what would be sent: fields, and whether the row is known to exist.
+type SentPrint<'r> = dyn Fn(&[(Slot, u64)], bool) -> u64 + Sync + 'r;
+
+/// Compares a row (the fingerprints of its fields) with its record.
+pub(crate) fn diff(wanted: &[(Slot, u64)], record: Option<&RowRecord>, rules: &Rules<'_>) -> Verdict {
+    let all = || wanted.iter().map(|(slot, _)| *slot).collect();
+    let Some(record) = record else {
+        return Verdict::Send { kind: ChangeKind::Added, known: false, place: None, slots: all() };
+    };
+    let known = record.is_known();
+    let kind = if known { ChangeKind::Changed } else { ChangeKind::Added };
+    let doubt = record.is_in_doubt();
+    let place = match record.mark().map(Mark::doubt) {
+        Some(Doubt::Exists { place }) => place.clone(),
+        Some(Doubt::Sent) | None => None,
+    };
+    let held_back = |fields: &[(Slot, u64)], known: bool| {
+        let sent = (rules.sent)(fields, known);
+        record.rejection().is_some_and(|rejection| (rules.holds_back)(rejection, sent))
+    };
+    if record.held() == Some(Held::Missing) && !doubt {
+        return if held_back(wanted, false) {
+            Verdict::Held
+        } else if rules.creates {
+            Verdict::Send { kind: ChangeKind::Added, known: false, place: None, slots: all() }
+        } else {
+            Verdict::Ask
+        };
+    }
+    let differs = |slot: Slot, print: u64| !(rules.is_active)(slot) || record.field(slot) != Some(print);
+    let changed: FieldFingerprints =
+        wanted.iter().copied().filter(|&(slot, print)| differs(slot, print)).collect();
+    if changed.is_empty() && known && !doubt {
+        let settle = record.mark().is_none_or(|mark| mark.until() < rules.now);
+        return Verdict::Unchanged { settle };
+    }
+    if held_back(&changed, known) {
+        return if doubt { Verdict::Resolve { kind, known, place } } else { Verdict::Held };
+    }
+    Verdict::Send { kind, known, place, slots: changed.into_iter().map(|(slot, _)| slot).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_are_blacked_out_whatever_their_case() {
+        let secrets = ["ada@shop.test".to_owned(), "Ada".to_owned(), "5".to_owned()];
+        assert_eq!(
+            black_out("No contact found: 3 - ADA@Shop.test (Ada, 5, 15, Adam)", &secrets),
+            "No contact found: 3 - … (…, …, 15, Adam)"
+        );
+    }
+}

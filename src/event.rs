@@ -1,0 +1,102 @@
+//! What a plan or a run tells whoever watches it.
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::FieldName;
+
+/// Something that happened while planning or running.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'e> {
+    /// A row that was not synced, or something else that the user should know.
+    Problem(&'e Problem),
+    /// Rows are done.
+    Progress {
+        /// Rows that have their outcome.
+        done: u64,
+        /// Rows that were planned.
+        planned: u64,
+    },
+    /// Nothing can be sent before a request that was sent earlier can no longer take effect.
+    Waiting {
+        /// How many rows wait.
+        rows: u64,
+        /// Until when.
+        until: SystemTime,
+    },
+}
+
+pub(crate) type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+
+/// Why a row was not synced. It names the row, never its key or a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub(crate) row: Option<u64>,
+    pub(crate) kind: ProblemKind,
+    pub(crate) code: Option<String>,
+    pub(crate) field: Option<FieldName>,
+    pub(crate) text: String,
+}
+
+/// What sort of problem it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ProblemKind {
+    /// A value of the row does not fit its field, or its key is unusable.
+    Invalid,
+    /// The row's key stands in another row as well.
+    Duplicate,
+    /// The destination refused the row.
+    Rejected,
+    /// Nobody knows what became of the row.
+    Unknown,
+    /// The row was synced, and something about it is worth knowing.
+    Note,
+}
+
+impl Problem {
+    /// The number of the row in the source, from 1; `None` for a row that is no longer in the source.
+    pub fn row(&self) -> Option<u64> {
+        self.row
+    }
+
+    /// What sort of problem it is.
+    pub fn kind(&self) -> ProblemKind {
+        self.kind
+    }
+
+    /// The destination's code.
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// The field that is to blame.
+    pub fn field(&self) -> Option<&FieldName> {
+        self.field.as_ref()
+    }
+
+    /// The reason in words.
+    pub fn reason(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.row {
+            Some(row) => write!(f, "row {row}: ")?,
+            None => write!(f, "a row that left the source: ")?,
+        }
+        if let Some(field) = &self.field {
+            write!(f, "`{field}` ")?;
+        }
+        f.write_str(&self.text)?;
+        match &self.code {
+            Some(code) => write!(f, " (code {code})"),
+            None => Ok(()),
+        }
+    }
+}

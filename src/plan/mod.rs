@@ -1,0 +1,465 @@
+//! Plan: every change, counted and guarded before the first write.
+//!
+//! Planning is given a [`PriorState`] and cannot write. A plan is data: it can be looked at, written to a file, read back
+//! in another process, and carried out at most once.
+
+mod guard;
+mod index;
+mod options;
+mod planner;
+mod spool;
+
+use std::{collections::HashSet, fmt, io, sync::Arc};
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, ErrorKind, Result,
+    change::{Change, Entry, Field, Fields, Phase, Step},
+    destination::{Destination, Limits, Operation, Target},
+    event::{Event, Observer, Problem},
+    fingerprint::{Secret, Slot},
+    host::{Host, SystemHost},
+    record::{FieldName, Key, Value},
+    run::Run,
+    state::{
+        StateStore,
+        header::{Bytes, Slots},
+    },
+};
+
+pub use guard::{Guards, Share};
+pub use options::{DuplicatePolicy, MissingPolicy, PlanOptions, RejectedPolicy};
+pub use planner::plan;
+pub(crate) use spool::Entries;
+use spool::Spool;
+
+/// Problems that a plan or a report keeps; an observer is told all of them.
+pub(crate) const PROBLEMS_KEPT: usize = 100;
+
+/// How many rows a plan found to be what. Every row of the source is in exactly one count.
+///
+/// `rows` = `unchanged` + `held` + `added` + `changed` + `invalid` + `duplicate`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Rows of the source.
+    pub rows: u64,
+    /// Rows of which the destination has acknowledged everything.
+    pub unchanged: u64,
+    /// Rows that differ and are left alone for now: rejected, or missing at the destination.
+    pub held: u64,
+    /// Rows that the state does not know to exist at the destination.
+    pub added: u64,
+    /// Rows of which some fields differ.
+    pub changed: u64,
+    /// Rows with a value that does not fit, or with an unusable key.
+    pub invalid: u64,
+    /// Rows whose key another row has as well.
+    pub duplicate: u64,
+    /// Rows among the duplicates that were not sent because another row has their key and other values.
+    pub withheld: u64,
+    /// Rows that left the source and are to be removed; not among `rows`.
+    pub removed: u64,
+    /// Rows in doubt that left the source or became invalid, and are to be resolved; not among `rows`.
+    pub resolved: u64,
+    /// Rows among the invalid ones whose key is unusable.
+    pub keyless: u64,
+    /// Rows that left the source and cannot be removed, because their keys were not kept: this sync did not remove absent
+    /// rows when it sent them.
+    pub unremovable: u64,
+    /// Added rows that exist at the destination, once that was asked.
+    pub existing: Option<u64>,
+    /// Fields that are to be sent, values for creation not counted.
+    pub fields: u64,
+}
+
+impl Counts {
+    /// Rows that are to be sent: added, changed and removed.
+    pub fn planned(&self) -> u64 {
+        self.added + self.changed + self.removed
+    }
+}
+
+/// All that a plan says beside its entries: the first line of its file.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) format: u32,
+    pub(crate) identity: String,
+    /// The target that the mapping was bound to.
+    pub(crate) target: Option<String>,
+    /// The version of the state that it was made against.
+    pub(crate) version: u64,
+    pub(crate) slots: Slots,
+    /// Whether the state's slots are other ones.
+    pub(crate) reassigned: bool,
+    pub(crate) creation: Vec<(FieldName, Option<String>)>,
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) place: Option<String>,
+    pub(crate) counts: Counts,
+    pub(crate) creates: Vec<String>,
+    pub(crate) refusals: Vec<String>,
+    /// Every record keeps its sealed key.
+    pub(crate) seals: bool,
+    pub(crate) rejected_max: Option<Share>,
+    pub(crate) rejected: RejectedPolicy,
+    pub(crate) leave_late: bool,
+    pub(crate) check: Bytes<16>,
+    /// The secret that was generated for a new state.
+    pub(crate) secret: Option<Bytes<32>>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+const FORMAT: u32 = 1;
+
+/// Every change that a sync would make.
+///
+/// What it holds is personal data: a file that it is written to should be readable by its owner alone.
+#[must_use]
+pub struct Plan {
+    pub(crate) head: Head,
+    pub(crate) spool: Spool,
+    pub(crate) secret: Option<Secret>,
+    pub(crate) observer: Option<Observer>,
+    pub(crate) host: Arc<dyn Host>,
+    memory_max: usize,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("counts", &self.head.counts)
+            .field("refusals", &self.head.refusals)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plan {
+    /// How many rows are what.
+    pub fn counts(&self) -> &Counts {
+        &self.head.counts
+    }
+
+    /// What the destination lacks and would create first.
+    pub fn creates(&self) -> &[String] {
+        &self.head.creates
+    }
+
+    /// Why the guards refuse the plan; empty if they do not.
+    pub fn refusals(&self) -> &[String] {
+        &self.head.refusals
+    }
+
+    /// The first problems that were met; an observer was told all of them.
+    pub fn problems(&self) -> &[Problem] {
+        &self.head.problems
+    }
+
+    /// The same plan, whatever the guards say.
+    pub fn waive_guards(mut self) -> Self {
+        self.head.refusals.clear();
+        self
+    }
+
+    /// Whether carrying it out would send nothing.
+    pub fn is_empty(&self) -> bool {
+        self.head.counts.planned() == 0 && self.head.counts.resolved == 0
+    }
+
+    /// The changes, in the order of their key hashes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the temporary file cannot be read back.
+    pub fn changes(&self) -> impl Iterator<Item = Result<Change>> + Send + '_ {
+        let table = Arc::new(self.head.table());
+        self.spool.entries().filter_map(move |entry| match entry {
+            Ok(entry) => matches!(entry.step, Step::Send | Step::Resolve).then(|| Ok(table.change(entry))),
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    /// Asks the destination which of the added rows exist, and which of the missing ones exist by now. Only reads.
+    ///
+    /// A missing row that exists is added to the plan.
+    ///
+    /// # Errors
+    /// What the destination's [`find`](Destination::find) fails with.
+    pub async fn resolve(self, destination: &dyn Destination) -> Result<Self> {
+        self.resolved(destination, true).await
+    }
+
+    /// Asks about the missing rows alone.
+    pub(crate) async fn resolve_missing(self, destination: &dyn Destination) -> Result<Self> {
+        self.resolved(destination, false).await
+    }
+
+    async fn resolved(mut self, destination: &dyn Destination, added: bool) -> Result<Self> {
+        const ASKED_AT_ONCE: usize = 1000;
+        let mut found = HashSet::new();
+        let mut existing = 0;
+        let mut entries = self.spool.entries();
+        loop {
+            let mut asked: Vec<(bool, u64)> = Vec::new();
+            let mut keys: Vec<Key> = Vec::new();
+            for entry in entries.by_ref() {
+                let entry = entry?;
+                let is_missing = entry.step == Step::Ask;
+                if is_missing || (added && entry.step == Step::Send && !entry.known) {
+                    asked.push((is_missing, entry.row));
+                    keys.push(entry.key);
+                    if keys.len() == ASKED_AT_ONCE {
+                        break;
+                    }
+                }
+            }
+            if keys.is_empty() {
+                break;
+            }
+            let answers = destination.find(&keys, &[]).await?;
+            for (answer, (is_missing, row)) in answers.iter().zip(asked) {
+                if answer.is_some() {
+                    existing += u64::from(!is_missing);
+                    if is_missing {
+                        found.insert(row);
+                    }
+                }
+            }
+        }
+        let mut fields = 0;
+        self.spool = self.spool.rewritten(self.memory_max, |mut entry| {
+            if entry.step == Step::Ask && found.contains(&entry.row) {
+                entry.step = Step::Send;
+                fields += entry.values.len() as u64;
+            }
+            Some(entry)
+        })?;
+        let counts = &mut self.head.counts;
+        let found = found.len() as u64;
+        counts.held -= found;
+        counts.added += found;
+        counts.fields += fields;
+        if added {
+            counts.existing = Some(existing + found);
+        }
+        Ok(self)
+    }
+
+    /// Writes the plan as JSON Lines: a first line about the plan, then an entry a line.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if `out` cannot be written to.
+    pub fn write_to(&self, out: impl io::Write) -> Result<()> {
+        let mut out = io::BufWriter::new(out);
+        spool::write_line(&mut out, &self.head)?;
+        for entry in self.spool.entries() {
+            spool::write_line(&mut out, &entry?)?;
+        }
+        io::Write::flush(&mut out)
+            .map_err(|error| Error::new(ErrorKind::Io, "the plan could not be written").with_source(error))
+    }
+
+    /// Reads a plan that [`write_to`](Self::write_to) wrote.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] if it is not a plan, or was cut or altered.
+    pub fn read_from(input: impl io::Read) -> Result<Self> {
+        let damaged = || Error::new(ErrorKind::Source, "this is not a plan of this version: plan again");
+        let mut lines = io::BufReader::new(input);
+        let head: Head = spool::read_line(&mut lines)?.ok_or_else(damaged)?;
+        if head.format != FORMAT {
+            return Err(damaged());
+        }
+        let options = PlanOptions::default();
+        let mut spooler = spool::Spooler::new(options.memory_max);
+        let mut planned = 0;
+        while let Some(entry) = spool::read_line::<Entry>(&mut lines)? {
+            planned += u64::from(entry.step == Step::Send);
+            spooler.push(entry)?;
+        }
+        if planned != head.counts.planned() {
+            return Err(Error::new(ErrorKind::Source, "the plan was cut: entries are missing; plan again"));
+        }
+        Ok(Self {
+            head,
+            spool: spooler.finish(),
+            secret: None,
+            observer: None,
+            host: SystemHost::shared(),
+            memory_max: options.memory_max,
+        })
+    }
+
+    /// The secret of the state, for a plan read from a file whose state does not store it.
+    pub fn secret(mut self, secret: Secret) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// Who is told what happens while the plan is carried out.
+    pub fn observe(mut self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Where time and randomness come from.
+    pub fn host(mut self, host: Arc<dyn Host>) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// Takes the plan up: the state is held from here on, until the run ends.
+    ///
+    /// # Errors
+    /// * [`ErrorKind::Guard`] if a guard refuses the plan;
+    /// * [`ErrorKind::StateMoved`] if the state has changed since it was made, as it has when the plan was applied before;
+    /// * [`ErrorKind::Busy`] if another run holds the state;
+    /// * [`ErrorKind::StateDamaged`] if it belongs to another sync, or is damaged.
+    pub async fn start(self, store: &dyn StateStore, limits: Limits) -> Result<Run<'_>> {
+        self.allowed()?;
+        Run::start(self, store, limits).await
+    }
+
+    /// Refuses what the guards refuse.
+    pub(crate) fn allowed(&self) -> Result<()> {
+        if self.head.refusals.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Guard, format!("nothing was written: {}", self.head.refusals.join("; "))))
+    }
+
+    /// Refuses, without writing anything, what [`start`](Self::start) would refuse.
+    pub(crate) async fn check_startable(&self, store: &dyn StateStore) -> Result<()> {
+        self.allowed()?;
+        let header = store.header().await?;
+        if let Some(header) = &header {
+            header.belongs_to(&self.head.identity)?;
+        }
+        if header.map_or(0, |header| header.version()) != self.head.version {
+            return Err(Error::new(
+                ErrorKind::StateMoved,
+                "the state has changed since this plan was made, so the plan no longer holds: plan again",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a plan read from a file lacks, from the options of whoever applies it.
+    pub(crate) fn with_defaults(mut self, options: &PlanOptions) -> Self {
+        self.secret = self.secret.or_else(|| options.secret.clone());
+        self.observer = self.observer.or_else(|| options.observer.clone());
+        self.host = Arc::clone(&options.host);
+        self
+    }
+
+    /// Refuses a plan that was not made for `target`, whether or not everything exists there by now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::StateMoved`] naming what is different.
+    pub(crate) fn check_made_for(&self, target: &Target) -> Result<()> {
+        let head = &self.head;
+        if head.target.as_ref() != Some(&target.name) {
+            return Err(moved(&format!("the plan was not made for the destination `{}`", target.name)));
+        }
+        if head.operations != target.operations || head.place.is_some() != target.place.is_some() {
+            return Err(moved("the destination is set up in another way than when the plan was made"));
+        }
+        Ok(())
+    }
+}
+
+fn moved(what: &str) -> Error {
+    Error::new(ErrorKind::StateMoved, format!("{what}: plan again"))
+}
+
+impl Head {
+    /// Takes over the ids of fields and the place that `target` has by now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::StateMoved`] if the target lacks a field, or has another one of that name.
+    pub(crate) fn bind(&mut self, target: &Target) -> Result<()> {
+        self.place.clone_from(&target.place);
+        let fields: HashMap<_, _> =
+            target.fields.iter().map(|field| (&field.name, field.id.as_ref())).collect();
+        let slots = self.slots.fields_mut().map(|slot| (&slot.field, &mut slot.id));
+        let creation = self.creation.iter_mut().map(|(name, id)| (&*name, id));
+        for (name, id) in slots.chain(creation) {
+            match (fields.get(name), &id) {
+                (None, _) if target.any_field => {}
+                (None, _) => return Err(moved(&format!("the destination no longer has the field `{name}`"))),
+                (Some(now), Some(planned)) if *now != Some(planned) => {
+                    return Err(moved(&format!(
+                        "the field `{name}` is another one than when the plan was made"
+                    )));
+                }
+                (Some(now), _) => *id = now.cloned(),
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn table(&self) -> Table {
+        let named = |name: &FieldName, id: &Option<String>| Named {
+            name: name.clone(),
+            id: id.as_deref().map(Arc::from),
+        };
+        Table {
+            slots: self.slots.fields().map(|slot| (slot.slot, named(&slot.field, &slot.id))).collect(),
+            creation: self.creation.iter().map(|(name, id)| named(name, id)).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.counts();
+        writeln!(f, "plan for {}", self.head.identity)?;
+        crate::report::write_counts(f, counts)?;
+        for what in self.creates() {
+            writeln!(f, "  to create     {what}")?;
+        }
+        crate::report::write_problems(f, self.problems())?;
+        for refusal in self.refusals() {
+            writeln!(f, "  REFUSED       {refusal}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Names and ids of the fields, to make changes of entries.
+pub(crate) struct Table {
+    slots: HashMap<Slot, Named>,
+    creation: Vec<Named>,
+}
+
+struct Named {
+    name: FieldName,
+    id: Option<Arc<str>>,
+}
+
+impl Named {
+    fn with(&self, value: Value) -> Field {
+        Field { name: self.name.clone(), id: self.id.clone(), value }
+    }
+}
+
+impl Table {
+    pub(crate) fn change(&self, mut entry: Entry) -> Change {
+        let values = std::mem::take(&mut entry.values);
+        let prints = values.iter().map(|(slot, _)| *slot).collect();
+        let fields =
+            values.into_iter().filter_map(|(slot, value)| Some(self.slots.get(&slot)?.with(value))).collect();
+        let on_create = std::mem::take(&mut entry.on_create).into_iter();
+        let on_create = on_create
+            .filter_map(|(place, value)| Some(self.creation.get(usize::from(place))?.with(value)))
+            .collect();
+        Change {
+            entry,
+            slots: prints,
+            fields: Fields(fields),
+            on_create: Fields(on_create),
+            phase: Phase::First,
+            delays: 0,
+        }
+    }
+}

@@ -1,0 +1,839 @@
+//! Run: a plan being carried out. Forget, hand out, remember.
+//!
+//! Every step is one commit: it remembers what has come back, and forgets what goes out next. What is to be sent waits
+//! in a queue for each operation until a batch is full; a row whose earlier request may still take effect waits until
+//! that is over. A row that an update did not find goes into the queue of inserts, if the destination creates records.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt, mem,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::{
+    StreamExt,
+    future::{BoxFuture, Either, select},
+    stream::{self, BoxStream},
+};
+use hashbrown::HashMap;
+
+use crate::{
+    Error, ErrorKind, Result,
+    batch::{Batch, Ledger, Settled},
+    change::{Change, ChangeKind, Entry, Phase, Step},
+    destination::{Limits, Operation, Target},
+    event::{Event, Observer, Problem, ProblemKind},
+    fingerprint::{KeyHash, RowFingerprint},
+    host::{Deadline, Host},
+    outcome::Outcome,
+    plan::{Entries, Head, PROBLEMS_KEPT, Plan, Share, Table},
+    report::{Report, Tally},
+    seal::Sealer,
+    state::{
+        Commit, Header, RowState, StateStore,
+        header::{Lease, RunId},
+        record::{Mark, RowRecord},
+    },
+};
+
+/// How long a run holds the state after each of its commits.
+const LEASE: Duration = Duration::from_secs(120);
+
+/// How often the hold is renewed while there is nothing else to commit.
+const RENEWED_EVERY: Duration = Duration::from_secs(30);
+
+/// Rows that are set right without a request, in one commit.
+const ROWS_A_COMMIT: usize = 4096;
+
+/// How often a row is announced again after its batch came too late to be sent.
+const DELAYS_MAX: u32 = 3;
+
+/// Batches in a row without any answer, after which the run stops.
+const SILENT_MAX: u32 = 3;
+
+/// Outcomes before a share of rejected rows says anything.
+const OUTCOMES_MIN: u64 = 1_000;
+
+/// A plan being carried out; it holds the state until [`finish`](Self::finish).
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reverse_etl::{Limits, Mapping, MemoryStore, Outcome, PlanOptions, Record, plan};
+///
+/// let store = MemoryStore::default();
+/// let people = vec![Record::new().with("id", 1).with("name", "Ada")];
+/// let plan = plan(&people, &Mapping::new("id").map("name", "full_name"), &store, &PlanOptions::default()).await?;
+/// let mut run = plan.start(&store, Limits::rows(500)).await?;
+/// while let Some(batch) = run.next_batch().await {
+///     // … send `batch.changes()` …
+///     let outcomes = batch.all(&Outcome::applied());
+///     batch.settle(outcomes);
+/// }
+/// assert_eq!(run.finish().await?.outcomes.applied, 1);
+/// # Ok::<(), reverse_etl::Error>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "a run does nothing until its batches are taken, and holds the state until it is finished"]
+pub struct Run<'s> {
+    store: &'s dyn StateStore,
+    host: Arc<dyn Host>,
+    observer: Option<Observer>,
+    limits: Limits,
+    id: RunId,
+    header: Header,
+    /// When the hold on the state was last renewed.
+    renewed: Duration,
+    head: Head,
+    place: Option<Arc<str>>,
+    table: Table,
+    sealer: Sealer,
+    ledger: Arc<Ledger>,
+    entries: Entries,
+    last_entry: Option<KeyHash>,
+    /// Entries that were taken from the plan and whose records are yet to be loaded.
+    unloaded: Vec<Entry>,
+    is_exhausted: bool,
+    queues: Queues,
+    /// Rows of which something sent earlier may still take effect.
+    late: Vec<Waiting>,
+    /// Whether the observer was told that they are waited for.
+    told_late: bool,
+    in_flight: HashMap<KeyHash, Row>,
+    /// Rows as the next commit will write them.
+    dirty: BTreeMap<KeyHash, Option<RowState>>,
+    pending: Option<Pending<'s>>,
+    /// Batches that were announced and not handed out yet.
+    ready: VecDeque<Batch>,
+    /// The last moment at which something of a batch that was handed out may be sent.
+    last_deadline: Option<Deadline>,
+    failure: Option<Error>,
+    silent: u32,
+    outcomes: Tally,
+    resolved: Tally,
+    created: u64,
+    batches: u64,
+    problems: Vec<Problem>,
+    started: Duration,
+}
+
+/// A row's record while the run has to do with it.
+struct Row {
+    record: RowRecord,
+    /// Whether the store has it, and whether as a row in doubt, by the last commit that was put together.
+    stored: bool,
+    stored_in_doubt: bool,
+    /// The mark of before the batch that the row is in.
+    prior: Option<Mark>,
+    /// Whether the row is not in the source and counted apart.
+    is_resolved: bool,
+}
+
+/// A change that waits to be put into a batch.
+struct Waiting {
+    change: Change,
+    row: Row,
+    bytes: usize,
+}
+
+/// What waits to be sent, by operation.
+#[derive(Default)]
+struct Queues {
+    remove: VecDeque<Waiting>,
+    insert: VecDeque<Waiting>,
+    update: VecDeque<Waiting>,
+    upsert: VecDeque<Waiting>,
+}
+
+impl Queues {
+    fn of(&mut self, operation: Operation) -> &mut VecDeque<Waiting> {
+        match operation {
+            Operation::Remove => &mut self.remove,
+            Operation::Insert => &mut self.insert,
+            Operation::Update => &mut self.update,
+            Operation::Upsert => &mut self.upsert,
+        }
+    }
+}
+
+/// A commit that was begun, and the batches that it announces.
+struct Pending<'s> {
+    storing: BoxFuture<'s, Result<()>>,
+    commit: Arc<Commit>,
+    batches: Vec<Batch>,
+}
+
+impl<'s> Run<'s> {
+    pub(crate) async fn start(plan: Plan, store: &'s dyn StateStore, limits: Limits) -> Result<Run<'s>> {
+        let table = plan.head.table();
+        let entries = plan.spool.entries();
+        let Plan { head, secret, observer, host, .. } = plan;
+        let stored = store.header().await?;
+        let secret = match (&stored, secret, head.secret) {
+            (Some(header), supplied, _) => header.secret(supplied.as_ref())?,
+            (None, Some(supplied), _) => supplied,
+            (None, None, Some(generated)) => crate::Secret::new(generated.0),
+            (None, None, None) => {
+                return Err(Error::config(
+                    "the state of this plan is keyed by a secret of the caller's: supply it with `Plan::secret`",
+                ));
+            }
+        };
+        if secret.check_value()? != head.check.0 {
+            return Err(Error::config(
+                "this plan was made with another secret: supply that one, or plan again",
+            ));
+        }
+        let is_generated = stored.is_none() && head.secret.is_some();
+        let mut header = match stored {
+            Some(header) => header,
+            None => Header::new(head.identity.clone(), &secret, is_generated)?,
+        };
+        header.belongs_to(&head.identity)?;
+        header.slots = head.slots.clone();
+        header.seals = head.seals;
+        let started = host.monotonic();
+        let mut run = Run {
+            store,
+            observer,
+            limits,
+            id: RunId::generate(&*host)?,
+            header,
+            renewed: started,
+            place: head.place.as_deref().map(Arc::from),
+            table,
+            sealer: Sealer::new(&secret)?,
+            ledger: Arc::default(),
+            entries,
+            last_entry: None,
+            unloaded: Vec::new(),
+            is_exhausted: false,
+            queues: Queues::default(),
+            late: Vec::new(),
+            told_late: false,
+            in_flight: HashMap::new(),
+            dirty: BTreeMap::new(),
+            pending: None,
+            ready: VecDeque::new(),
+            last_deadline: None,
+            failure: None,
+            silent: 0,
+            outcomes: Tally::default(),
+            resolved: Tally::default(),
+            created: 0,
+            batches: 0,
+            problems: head.problems.clone(),
+            started,
+            host,
+            head,
+        };
+        let now = run.host.wall();
+        run.header.lease = Some(Lease {
+            run: run.id,
+            holder: format!("process {}", std::process::id()),
+            since: now,
+            until: now,
+        });
+        run.begin(Vec::new());
+        run.complete().await;
+        match run.failure.take() {
+            Some(error) => Err(error),
+            None => Ok(run),
+        }
+    }
+
+    /// Takes over the ids of fields and the place that `target` has by now, before the first batch.
+    pub(crate) fn bind(&mut self, target: &Target) -> Result<()> {
+        self.head.bind(target)?;
+        self.header.slots = self.head.slots.clone();
+        self.place = self.head.place.as_deref().map(Arc::from);
+        self.table = self.head.table();
+        Ok(())
+    }
+
+    /// The next batch: one durable commit remembers what was settled and forgets what the batch sends.
+    ///
+    /// Waits while batches under way may still lead to more (an update without a match becomes an insert), and while an
+    /// earlier request of a row may still take effect. `None`: everything has its outcome, or the run must stop;
+    /// [`finish`](Self::finish) says which.
+    ///
+    /// Cancel-safe: a commit once begun belongs to the run, and is completed by the next call or by `finish`.
+    pub async fn next_batch(&mut self) -> Option<Batch> {
+        loop {
+            self.complete().await;
+            self.take_settled();
+            if self.failure.is_some() {
+                return None;
+            }
+            if let Some(batch) = self.ready.pop_front() {
+                self.batches += 1;
+                self.last_deadline = Some(batch.deadline());
+                return Some(batch);
+            }
+            match self.step().await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => self.fail(error),
+            }
+        }
+    }
+
+    /// The batches as a stream, for several of them under way at once.
+    ///
+    /// `run.batches().for_each_concurrent(4, |batch| batch.deliver(&destination))`
+    pub fn batches(&mut self) -> BoxStream<'_, Batch> {
+        stream::unfold(self, |run| async move { run.next_batch().await.map(|batch| (batch, run)) }).boxed()
+    }
+
+    /// Remembers what is left to remember, and gives the state back.
+    ///
+    /// Batches that are still under way are waited for until their answers can no longer come.
+    ///
+    /// # Errors
+    /// What the run had to stop for; [`Error::report`] says how far it came.
+    pub async fn finish(mut self) -> Result<Report> {
+        self.complete().await;
+        self.give_up_ready();
+        while self.ledger.count_open() > 0 {
+            let left = self.last_deadline.map_or(Duration::ZERO, |deadline| deadline.remaining(&*self.host));
+            let is_over = !self.comes_back_within(left + self.limits.late).await;
+            self.take_settled();
+            if is_over {
+                break;
+            }
+        }
+        self.take_settled();
+        for row in mem::take(&mut self.in_flight).into_values() {
+            // Nobody gave these back: what became of them is unknown, and their marks say so.
+            let tally = if row.is_resolved { &mut self.resolved } else { &mut self.outcomes };
+            tally.unknown += 1;
+        }
+        let is_lost = self.failure.as_ref().is_some_and(|error| {
+            matches!(error.kind(), ErrorKind::StateMoved | ErrorKind::Busy | ErrorKind::StateDamaged)
+        });
+        if !is_lost {
+            self.header.lease = None;
+            self.begin(Vec::new());
+            self.complete().await;
+        }
+        let planned = self.head.counts.planned();
+        self.outcomes.not_attempted = planned.saturating_sub(self.outcomes.total());
+        self.resolved.not_attempted = self.head.counts.resolved.saturating_sub(self.resolved.total());
+        let report = Report {
+            sync: mem::take(&mut self.head.identity),
+            stopped: self.failure.is_some() || self.outcomes.not_attempted + self.resolved.not_attempted > 0,
+            counts: mem::take(&mut self.head.counts),
+            outcomes: mem::take(&mut self.outcomes),
+            resolved: mem::take(&mut self.resolved),
+            created: self.created,
+            batches: self.batches,
+            problems: mem::take(&mut self.problems),
+            duration: self.host.monotonic().saturating_sub(self.started),
+        };
+        match self.failure.take() {
+            Some(error) => Err(error.with_report(report)),
+            None => Ok(report),
+        }
+    }
+
+    /// The next thing there is to do: a commit begun, records loaded, or a wait. False if there is nothing.
+    async fn step(&mut self) -> Result<bool> {
+        if self.dirty.len() >= ROWS_A_COMMIT {
+            self.begin(Vec::new());
+            return Ok(true);
+        }
+        let batches = self.form()?;
+        let waits_for_late = !self.late.is_empty() && !self.head.leave_late;
+        if !batches.is_empty() {
+            self.begin(batches);
+        } else if !self.is_loaded() {
+            self.fill().await?;
+        } else if self.ledger.count_open() == 0 && !waits_for_late {
+            // What is left to remember is remembered by `finish`, in the commit that gives the state back.
+            return Ok(false);
+        } else if !self.dirty.is_empty() || self.is_renewal_due() {
+            self.begin(Vec::new());
+        } else {
+            self.wait().await;
+        }
+        Ok(true)
+    }
+
+    /// Whether every entry of the plan is in a queue, or was.
+    fn is_loaded(&self) -> bool {
+        self.is_exhausted && self.unloaded.is_empty()
+    }
+
+    /// Waits until something comes back, a late request is over, or the hold on the state has to be renewed.
+    async fn wait(&mut self) {
+        let now = self.host.wall();
+        let renewal = (self.renewed + RENEWED_EVERY).saturating_sub(self.host.monotonic());
+        let mut pause = renewal;
+        if !self.head.leave_late
+            && let Some(until) = self.late.iter().filter_map(Waiting::until).min()
+        {
+            // The mark has to be over, not just to be at its end.
+            let left = until.duration_since(now).unwrap_or_default() + Duration::from_millis(1);
+            pause = pause.min(left);
+            if !self.told_late {
+                self.told_late = true;
+                self.tell(&Event::Waiting { rows: self.late.len() as u64, until });
+            }
+        }
+        self.comes_back_within(pause).await;
+        let now = self.host.wall();
+        let over: Vec<Waiting> = self.late.extract_if(.., |waiting| waiting.is_over(now)).collect();
+        for waiting in over {
+            self.enqueue(waiting);
+        }
+    }
+
+    /// Whether something comes back before `pause` is over.
+    async fn comes_back_within(&mut self, pause: Duration) -> bool {
+        let (change, pause) = (pin!(self.ledger.changed()), pin!(self.host.sleep(pause)));
+        matches!(select(change, pause).await, Either::Left(_))
+    }
+
+    fn is_renewal_due(&self) -> bool {
+        self.host.monotonic() >= self.renewed + RENEWED_EVERY
+    }
+
+    /// Takes entries from the plan and loads their records.
+    async fn fill(&mut self) -> Result<()> {
+        let wanted = self.limits.rows.saturating_mul(self.room()).clamp(64, ROWS_A_COMMIT);
+        while self.unloaded.len() < wanted && !self.is_exhausted {
+            match self.entries.next().transpose()? {
+                None => self.is_exhausted = true,
+                Some(entry) if entry.step == Step::Ask => {}
+                Some(entry) => {
+                    if self.last_entry.replace(entry.hash()) == Some(entry.hash()) {
+                        return Err(Error::new(
+                            ErrorKind::Source,
+                            "the plan has two entries for one row: it was altered; plan again",
+                        ));
+                    }
+                    self.unloaded.push(entry);
+                }
+            }
+        }
+        let hashes: Vec<KeyHash> = self.unloaded.iter().map(Entry::hash).collect();
+        let states = self.store.load(&hashes).await?;
+        for (entry, state) in mem::take(&mut self.unloaded).into_iter().zip(states) {
+            let row = Row::new(state.as_ref())?;
+            self.take_entry(entry, row)?;
+        }
+        Ok(())
+    }
+
+    fn take_entry(&mut self, entry: Entry, mut row: Row) -> Result<()> {
+        let hash = entry.hash();
+        match entry.step {
+            Step::Ask => {}
+            Step::Send | Step::Resolve => {
+                let change = self.table.change(entry);
+                let waiting = self.waiting(change, row);
+                if waiting.is_over(self.host.wall()) {
+                    self.enqueue(waiting);
+                } else {
+                    self.late.push(waiting);
+                }
+            }
+            Step::Settle => {
+                row.record.settled(&entry.wanted, RowFingerprint::from_u64(entry.print));
+                if self.head.seals {
+                    row.record.set_sealed_key(Some(self.sealer.seal(hash, &entry.key)?));
+                }
+                self.put(hash, &mut row);
+            }
+            Step::Seal => {
+                row.record.set_sealed_key(Some(self.sealer.seal(hash, &entry.key)?));
+                self.put(hash, &mut row);
+            }
+            Step::Drop => self.put_deleted(hash, &row),
+        }
+        Ok(())
+    }
+
+    fn waiting(&self, change: Change, row: Row) -> Waiting {
+        // Only a limit of bytes makes it worth counting them.
+        let bytes = if self.limits.bytes == usize::MAX { 0 } else { change.json_bytes() };
+        Waiting { change, row, bytes }
+    }
+
+    fn enqueue(&mut self, waiting: Waiting) {
+        let operation = self.operation(&waiting.change);
+        self.queues.of(operation).push_back(waiting);
+    }
+
+    /// The operation that a change needs next.
+    fn operation(&self, change: &Change) -> Operation {
+        match (change.kind(), change.phase) {
+            (ChangeKind::Removed, _) => Operation::Remove,
+            (_, Phase::Insert) => Operation::Insert,
+            (_, Phase::First) if self.head.operations.contains(&Operation::Upsert) => Operation::Upsert,
+            (_, Phase::First | Phase::UpdateAgain) => Operation::Update,
+        }
+    }
+
+    /// How many more batches may be under way; always one, since the caller asks for it.
+    fn room(&self) -> usize {
+        self.limits.in_flight.saturating_sub(self.ledger.count_open()).max(1)
+    }
+
+    /// Puts batches together from what waits: full ones, and the rest once nothing more can come to fill them.
+    fn form(&mut self) -> Result<Vec<Batch>> {
+        let mut batches = Vec::new();
+        let room = self.room();
+        let is_last = self.is_loaded();
+        for operation in [Operation::Remove, Operation::Insert, Operation::Update, Operation::Upsert] {
+            while batches.len() < room {
+                let Limits { rows, bytes, .. } = self.limits;
+                let queue = self.queues.of(operation);
+                let (mut taken, mut size) = (0, 0_usize);
+                while let Some(waiting) = queue.get(taken)
+                    && taken < rows
+                    && (taken == 0 || size.saturating_add(waiting.bytes) <= bytes)
+                {
+                    size = size.saturating_add(waiting.bytes);
+                    taken += 1;
+                }
+                let is_full = taken == rows || taken < queue.len();
+                if taken == 0 || !(is_full || is_last) {
+                    break;
+                }
+                let rows: Vec<Waiting> = queue.drain(..taken).collect();
+                batches.push(self.announce(operation, rows)?);
+            }
+        }
+        Ok(batches)
+    }
+
+    /// Notes in the records of these rows that they are about to be sent.
+    fn announce(&mut self, operation: Operation, mut rows: Vec<Waiting>) -> Result<Batch> {
+        rows.sort_unstable_by_key(|waiting| waiting.change.hash());
+        let deadline = Deadline::after(&*self.host, self.limits.send_within);
+        let until = deadline.wall() + self.limits.late + self.limits.clock_margin;
+        let place = self.place.clone().filter(|_| operation == Operation::Insert);
+        let mut changes = Vec::with_capacity(rows.len());
+        for Waiting { change, mut row, .. } in rows {
+            let hash = change.hash();
+            let prints = change.prints();
+            row.is_resolved = change.entry.step == Step::Resolve;
+            row.prior = row.record.announced(&change.sending(operation, &prints), until, place.as_deref());
+            if row.record.sealed_key().is_none() && (self.head.seals || row.record.is_in_doubt()) {
+                row.record.set_sealed_key(Some(self.sealer.seal(hash, change.key())?));
+            }
+            self.put(hash, &mut row);
+            self.in_flight.insert(hash, row);
+            changes.push(change);
+        }
+        self.ledger.open(1);
+        let (host, ledger) = (Arc::clone(&self.host), Arc::clone(&self.ledger));
+        Ok(Batch::new(operation, place, changes, deadline, host, ledger))
+    }
+
+    /// Has the next commit write the row as it is now.
+    fn put(&mut self, hash: KeyHash, row: &mut Row) {
+        if !self.head.seals && !row.record.is_in_doubt() {
+            row.record.set_sealed_key(None);
+        }
+        let slots = &self.header.slots;
+        row.record.retain_fields(|slot| slots.is_active(slot));
+        let is_in_doubt = row.record.is_in_doubt();
+        self.count(row, true, is_in_doubt);
+        (row.stored, row.stored_in_doubt) = (true, is_in_doubt);
+        self.dirty.insert(hash, Some(RowState::new(&row.record)));
+    }
+
+    fn put_deleted(&mut self, hash: KeyHash, row: &Row) {
+        self.count(row, false, false);
+        self.dirty.insert(hash, None);
+    }
+
+    fn count(&mut self, row: &Row, is_stored: bool, is_in_doubt: bool) {
+        let header = &mut self.header;
+        header.rows = (header.rows + u64::from(is_stored)).saturating_sub(u64::from(row.stored));
+        header.in_doubt =
+            (header.in_doubt + u64::from(is_in_doubt)).saturating_sub(u64::from(row.stored_in_doubt));
+    }
+
+    /// Begins to store what is to be written.
+    fn begin(&mut self, batches: Vec<Batch>) {
+        let now = self.host.wall();
+        let span = LEASE.max(self.limits.send_within + RENEWED_EVERY);
+        if let Some(lease) = &mut self.header.lease {
+            lease.until = now + span;
+        }
+        let rows: Vec<_> = mem::take(&mut self.dirty).into_iter().collect();
+        let commit = Arc::new(Commit::new(self.id, self.head.version, self.header.clone(), rows));
+        let store = self.store;
+        let storing = {
+            let commit = Arc::clone(&commit);
+            Box::pin(async move { store.commit(&commit).await })
+        };
+        self.pending = Some(Pending { storing, commit, batches });
+    }
+
+    /// Completes a commit that was begun.
+    async fn complete(&mut self) {
+        let Some(pending) = &mut self.pending else { return };
+        let stored = (&mut pending.storing).await;
+        let Some(Pending { commit, batches, .. }) = self.pending.take() else { return };
+        match stored {
+            Ok(()) => {
+                self.renewed = self.host.monotonic();
+                self.ready.extend(batches);
+            }
+            Err(error) => {
+                // It is not known whether it was stored; rows are written whole, so writing them again is right either
+                // way, unless somebody else writes by now.
+                for (hash, row) in commit.rows() {
+                    self.dirty.entry(hash).or_insert_with(|| row.cloned());
+                }
+                self.ready.extend(batches);
+                self.fail(error);
+                self.give_up_ready();
+            }
+        }
+    }
+
+    /// Batches that were not handed out are not attempted.
+    fn give_up_ready(&mut self) {
+        for batch in mem::take(&mut self.ready) {
+            let outcomes = batch.all(&Outcome::NotAttempted);
+            batch.settle(outcomes);
+        }
+        self.take_settled();
+    }
+
+    /// The run has to stop.
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.ledger.halt();
+        self.failure.get_or_insert(error);
+    }
+
+    /// Gives the rows that came back their outcomes.
+    fn take_settled(&mut self) {
+        let settled = self.ledger.take_settled();
+        if settled.is_empty() {
+            return;
+        }
+        for settled in settled {
+            if let Err(error) = self.settle(settled) {
+                self.fail(error);
+            }
+        }
+        let Tally { applied, no_match, rejected, unknown, .. } = self.outcomes;
+        let done = applied + no_match + rejected + unknown;
+        self.tell(&Event::Progress { done, planned: self.head.counts.planned() });
+        let is_exceeded = self.head.rejected_max.is_some_and(|share| {
+            let is_heard = matches!(share, Share::Rows(_)) || done >= OUTCOMES_MIN;
+            is_heard && share.is_exceeded(rejected, done)
+        });
+        if is_exceeded {
+            self.fail(Error::new(
+                ErrorKind::Guard,
+                format!(
+                    "the run stopped: {rejected} of {done} rows were rejected, more than the guard allows; look at the \
+                     reasons, and mend the mapping or the source"
+                ),
+            ));
+        }
+    }
+
+    fn settle(&mut self, settled: Settled) -> Result<()> {
+        let Settled { operation, changes, outcomes } = settled;
+        let (notes, interrupted) = (outcomes.notes, outcomes.interrupted);
+        let why = interrupted.as_ref().map(ToString::to_string);
+        let is_late = interrupted.as_ref().is_none_or(|error| error.kind() == ErrorKind::Expired);
+        let is_silent =
+            outcomes.rows.iter().all(|outcome| matches!(outcome, Outcome::Unknown | Outcome::NotAttempted));
+        for (index, text) in notes {
+            if let Some(change) = changes.get(index) {
+                let text = change.blacked_out(&text);
+                self.problem(change, ProblemKind::Note, None, None, text);
+            }
+        }
+        for (change, outcome) in changes.into_iter().zip(outcomes.rows) {
+            self.settle_row(operation, change, outcome, why.as_deref(), is_late);
+        }
+        match interrupted {
+            Some(error) if !error.is_retryable() => return Err(error),
+            Some(error) if is_silent && error.kind() != ErrorKind::Expired => {
+                self.silent += 1;
+                if self.silent >= SILENT_MAX {
+                    return Err(error);
+                }
+            }
+            _ => self.silent = 0,
+        }
+        Ok(())
+    }
+
+    /// One row, one event of its record, and one count unless the row goes out once more.
+    fn settle_row(
+        &mut self,
+        operation: Operation,
+        mut change: Change,
+        outcome: Outcome,
+        why: Option<&str>,
+        is_late: bool,
+    ) {
+        let hash = change.hash();
+        let Some(mut row) = self.in_flight.remove(&hash) else { return };
+        let prints = change.prints();
+        let removal = operation == Operation::Remove;
+        let outcome = contradiction(operation, change.phase, outcome);
+        let prior = row.prior.take();
+        match outcome {
+            Outcome::Applied { .. } | Outcome::NoMatch if removal => {
+                self.put_deleted(hash, &row);
+                let tally = self.tally(&change);
+                if outcome == Outcome::NoMatch {
+                    tally.no_match += 1;
+                } else {
+                    tally.applied += 1;
+                }
+                return;
+            }
+            Outcome::Applied { created } => {
+                row.record.applied(&change.sending(operation, &prints));
+                self.created += u64::from(created);
+                self.tally(&change).applied += 1;
+            }
+            Outcome::NoMatch => {
+                row.record.not_found();
+                if self.is_to_be_inserted(operation, &change) {
+                    self.send_again(hash, change, row, Phase::Insert);
+                    return;
+                }
+                self.tally(&change).no_match += 1;
+            }
+            Outcome::AlreadyExists => {
+                row.record.not_found();
+                self.send_again(hash, change, row, Phase::UpdateAgain);
+                return;
+            }
+            Outcome::Rejected { code, field, message } => {
+                let (now, backoff) = (self.host.wall(), self.head.rejected.backoff());
+                row.record.rejected(&change.sending(operation, &prints), &code, prior, now, backoff);
+                self.tally(&change).rejected += 1;
+                let text = change.blacked_out(&message);
+                self.problem(&change, ProblemKind::Rejected, Some(code), field, text);
+            }
+            Outcome::Unknown => {
+                self.tally(&change).unknown += 1;
+                let text = change.blacked_out(why.unwrap_or("no answer came for this row"));
+                self.problem(&change, ProblemKind::Unknown, None, None, text);
+            }
+            Outcome::NotAttempted => {
+                row.record.not_attempted(prior);
+                if is_late && change.delays < DELAYS_MAX && self.failure.is_none() {
+                    change.delays += 1;
+                    self.put(hash, &mut row);
+                    let waiting = self.waiting(change, row);
+                    self.enqueue(waiting);
+                    return;
+                }
+            }
+        }
+        self.put(hash, &mut row);
+    }
+
+    /// Whether a row that an update did not find is to be created in this run: only if the update carried all of its
+    /// fields, so that nothing of it is missing.
+    fn is_to_be_inserted(&self, operation: Operation, change: &Change) -> bool {
+        let Entry { step, known, key_only, .. } = change.entry;
+        operation == Operation::Update
+            && change.phase == Phase::First
+            && step == Step::Send
+            && !known
+            && !key_only
+            && self.head.operations.contains(&Operation::Insert)
+    }
+
+    fn send_again(&mut self, hash: KeyHash, mut change: Change, mut row: Row, phase: Phase) {
+        change.phase = phase;
+        // Whatever doubt there was has ended: the row was not there, or somebody else's is.
+        change.entry.place = None;
+        self.put(hash, &mut row);
+        let waiting = self.waiting(change, row);
+        self.enqueue(waiting);
+    }
+
+    fn tally(&mut self, change: &Change) -> &mut Tally {
+        if change.entry.step == Step::Resolve { &mut self.resolved } else { &mut self.outcomes }
+    }
+
+    fn problem(
+        &mut self,
+        change: &Change,
+        kind: ProblemKind,
+        code: Option<String>,
+        field: Option<crate::FieldName>,
+        text: String,
+    ) {
+        let problem = Problem { row: change.row(), kind, code, field, text };
+        self.tell(&Event::Problem(&problem));
+        if self.problems.len() < PROBLEMS_KEPT {
+            self.problems.push(problem);
+        }
+    }
+
+    fn tell(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer(event);
+        }
+    }
+}
+
+/// What an outcome means that its operation cannot have: the destination contradicts itself, and the row is rejected.
+fn contradiction(operation: Operation, phase: Phase, outcome: Outcome) -> Outcome {
+    match (outcome, operation, phase) {
+        (Outcome::NoMatch, Operation::Insert, _) => Outcome::rejected(
+            "no match",
+            "the destination was to create the row, and says that it does not exist",
+        ),
+        (Outcome::NoMatch, _, Phase::UpdateAgain) => Outcome::rejected(
+            "no match",
+            "the destination says that the row exists, and then that it does not",
+        ),
+        (Outcome::AlreadyExists, Operation::Update | Operation::Upsert | Operation::Remove, _) => {
+            Outcome::rejected(
+                "already exists",
+                "the destination was not to create the row, and says that it exists",
+            )
+        }
+        (outcome, ..) => outcome,
+    }
+}
+
+impl Row {
+    fn new(state: Option<&RowState>) -> Result<Self> {
+        let record = state.map(RowState::record).transpose()?;
+        let stored = record.is_some();
+        let record = record.unwrap_or_default();
+        Ok(Self { stored, stored_in_doubt: record.is_in_doubt(), record, prior: None, is_resolved: false })
+    }
+}
+
+impl Waiting {
+    /// Until when something sent earlier may still take effect.
+    fn until(&self) -> Option<SystemTime> {
+        self.row.record.mark().map(Mark::until)
+    }
+
+    fn is_over(&self, now: SystemTime) -> bool {
+        self.until().is_none_or(|until| until < now)
+    }
+}
+
+impl fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("sync", &self.head.identity)
+            .field("outcomes", &self.outcomes)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,73 @@
+//! Sealed keys: the match key of a row that must be found again although it left the source.
+//!
+//! A key is sealed with XChaCha20-Poly1305 under a key derived from the state's secret (label `reverse-etl/1/seal`).
+//! The nonce is the key hash and eight zero bytes, so nothing random is needed: a nonce comes twice only for the same
+//! key, whose sealed form is then the same. The key hash is authenticated as well: a sealed key moved to another row
+//! does not open.
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+
+use crate::{
+    Error, ErrorKind, Result,
+    fingerprint::{KeyHash, Secret},
+    record::Key,
+};
+
+#[derive(Clone)]
+pub(crate) struct Sealer(XChaCha20Poly1305);
+
+impl Sealer {
+    pub(crate) fn new(secret: &Secret) -> Result<Self> {
+        Ok(Self(XChaCha20Poly1305::new(&secret.derive::<32>("seal")?.into())))
+    }
+
+    pub(crate) fn seal(&self, hash: KeyHash, key: &Key) -> Result<Vec<u8>> {
+        let aad = hash.to_bytes();
+        self.0.encrypt(&nonce(hash), Payload { msg: key.as_str().as_bytes(), aad: &aad }).map_err(|_| {
+            Error::new(ErrorKind::Config, "a key is too long to be sealed: shorten the key column")
+        })
+    }
+
+    pub(crate) fn open(&self, hash: KeyHash, sealed: &[u8]) -> Result<Key> {
+        let aad = hash.to_bytes();
+        let opened = self.0.decrypt(&nonce(hash), Payload { msg: sealed, aad: &aad }).ok();
+        opened.and_then(|bytes| String::from_utf8(bytes).ok()).map(Key::new).ok_or_else(|| {
+            Error::new(
+                ErrorKind::StateDamaged,
+                "a sealed key in the state does not open: the state was altered; restore it from a copy",
+            )
+        })
+    }
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealer(..)")
+    }
+}
+
+fn nonce(hash: KeyHash) -> XNonce {
+    let mut nonce = [0; 24];
+    nonce[..16].copy_from_slice(&hash.to_bytes());
+    nonce.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_key_opens_for_its_own_row_and_secret_only() {
+        let sealer = Sealer::new(&Secret::new([1; 32])).unwrap();
+        let (hash, other) = (KeyHash::from_u128(1), KeyHash::from_u128(2));
+        let hidden = sealer.seal(hash, &Key::new("ada@shop.test")).unwrap();
+        assert!(!String::from_utf8_lossy(&hidden).contains("ada"));
+        assert_eq!(sealer.open(hash, &hidden).unwrap().as_str(), "ada@shop.test");
+        assert!(sealer.open(other, &hidden).is_err());
+        assert!(Sealer::new(&Secret::new([2; 32])).unwrap().open(hash, &hidden).is_err());
+        assert!(sealer.open(hash, &hidden[1..]).is_err());
+    }
+}
