@@ -20,4 +20,6 @@ pub use field::{Choices, FieldKind, Mismatch};
 pub use fingerprint::{KeyHash, RowFingerprint, Secret};
 pub use record::{FieldName, Key, Record, Value, ValueRef};
 pub use rows::{Rows, Source};
+#[cfg(feature = "redb")]
+pub use state::RedbStore;
 pub use state::{Commit, Header, MemoryStore, PriorState, RowState, StateStore};

@@ -11,6 +11,11 @@ mod commit;
 mod header;
 mod memory;
 pub mod record;
+#[cfg(feature = "redb")]
+mod redb;
+
+#[cfg(test)]
+mod checks;
 
 use std::fmt;
 
@@ -22,6 +27,8 @@ use crate::{
     fingerprint::{KeyHash, RowFingerprint},
 };
 
+#[cfg(feature = "redb")]
+pub use self::redb::RedbStore;
 pub use commit::{Commit, RowState};
 pub use header::Header;
 pub use memory::MemoryStore;
