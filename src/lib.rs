@@ -43,4 +43,6 @@ pub use record::{FieldName, Key, Record, Value, ValueRef};
 pub use report::{Report, Tally};
 pub use rows::{Rows, Source};
 pub use run::Run;
+#[cfg(feature = "redb")]
+pub use state::RedbStore;
 pub use state::{Commit, Header, MemoryStore, PriorState, RowState, StateStore};

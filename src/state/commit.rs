@@ -51,7 +51,7 @@ impl RowState {
 ///
 /// Only a run makes one. It writes rows whole, so the same commit may be stored twice, as after a failure of which a
 /// store cannot tell whether it came before or after the write.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct Commit {
     rows: Vec<(KeyHash, Option<RowState>)>,

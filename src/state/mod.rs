@@ -9,6 +9,11 @@ mod commit;
 pub(crate) mod header;
 mod memory;
 pub mod record;
+#[cfg(feature = "redb")]
+mod redb;
+
+#[cfg(test)]
+mod checks;
 
 use std::fmt;
 
@@ -20,6 +25,8 @@ use crate::{
     fingerprint::{KeyHash, RowFingerprint},
 };
 
+#[cfg(feature = "redb")]
+pub use self::redb::RedbStore;
 pub use commit::{Commit, RowState};
 pub use header::Header;
 pub use memory::MemoryStore;
