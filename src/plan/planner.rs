@@ -22,7 +22,7 @@ use crate::{
     state::{
         Header, PriorState,
         header::Bytes,
-        record::{Doubt, Mark, RowRecord},
+        record::{Doubt, Mark, Rejection, RowRecord},
     },
 };
 
@@ -507,6 +507,7 @@ impl<'p> Planner<'p> {
                 entry.known = known;
                 entry.key_only = true;
                 entry.place = place;
+                entry.sent = record.and_then(RowRecord::rejection).map_or(0, Rejection::sent);
                 entry.wanted = mapped.prints;
                 self.spooler.push(entry)?;
                 kind.into()
@@ -611,6 +612,7 @@ impl<'p> Planner<'p> {
         let mut entry = Entry::new(Step::Resolve, ChangeKind::Changed, hash, key, 0);
         entry.known = true;
         entry.place = Some(place.clone());
+        entry.sent = record.rejection().map_or(0, Rejection::sent);
         entry.key_only = true;
         self.spooler.push(entry)
     }

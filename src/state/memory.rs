@@ -38,10 +38,11 @@ impl MemoryStore {
         Self { inner: Arc::default(), host }
     }
 
-    /// A copy of the state as it is now, which lives on its own.
+    /// A copy of the state as it is now, which lives on its own: no run holds it.
     #[must_use]
     pub fn snapshot(&self) -> Self {
-        let inner = self.read(|inner| Inner { header: inner.header.clone(), rows: inner.rows.clone() });
+        let header = |inner: &Inner| inner.header.clone().map(Header::without_lease);
+        let inner = self.read(|inner| Inner { header: header(inner), rows: inner.rows.clone() });
         Self { inner: Arc::new(RwLock::new(inner)), host: Arc::clone(&self.host) }
     }
 

@@ -146,6 +146,11 @@ impl Rejection {
         &self.code
     }
 
+    /// The fingerprint of what was refused.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// How often it was refused without a change.
     pub fn attempts(&self) -> u32 {
         self.attempts
