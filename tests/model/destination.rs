@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use reverse_etl::{
-    Batch, Change, Delivery, Destination, Error, ErrorKind, FieldKind, FieldName, FieldSpec, Key, Limits, Operation,
-    Outcome, Outcomes, Record, Result, Target, Value,
+    Batch, Change, Delivery, Destination, Error, ErrorKind, FieldKind, FieldName, FieldSpec, Key, Limits,
+    Operation, Outcome, Outcomes, Record, Result, Target, Value,
 };
 
 use crate::{
@@ -185,8 +185,16 @@ impl ModelDestination {
         let fate = world.fate(8);
         world.log(|| {
             let what = request.what;
-            let fates =
-                ["", "lost", "applied, answer lost", "late", "refused", "a row refused", "half told", "forbidden"];
+            let fates = [
+                "",
+                "lost",
+                "applied, answer lost",
+                "late",
+                "refused",
+                "a row refused",
+                "half told",
+                "forbidden",
+            ];
             format!("send {what:?}: {}", fates[fate])
         });
         let no_answer = || Error::no_answer("the model", std::io::Error::other("gone"));
@@ -303,7 +311,9 @@ fn check_row(world: &mut World, what: What, row: &RequestRow, change: &Change) {
                 .filter(|slot| world.forgotten[key].get(slot) == Some(&world.print(*slot, Some(value))))
                 .collect();
             if !unchanged.is_empty() {
-                world.violate(format!("promise 4: field {field} of {key} is sent although it has not changed"));
+                world.violate(format!(
+                    "promise 4: field {field} of {key} is sent although it has not changed"
+                ));
             }
         }
     }
@@ -325,7 +335,8 @@ fn check_row(world: &mut World, what: What, row: &RequestRow, change: &Change) {
         world.violate(format!("{key} is removed, and is neither ours nor in doubt"));
     }
     // A row that is resolved by its key alone carries nothing that could be refused in place of what was.
-    let is_resolved = is_empty && what == What::Update && world.refused[key].is_some();
+    let is_in_doubt = world.records[key].as_ref().is_some_and(|record| record.is_in_doubt());
+    let is_resolved = is_empty && what == What::Update && is_in_doubt && world.refused[key].is_some();
     if !is_resolved {
         world.last_sent[key] = sent;
     }

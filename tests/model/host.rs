@@ -56,7 +56,8 @@ impl Host for SimulatedHost {
     fn random(&self, bytes: &mut [u8]) -> Result<()> {
         let count = self.0.lock().next_timer();
         for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = count.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()[at % 8] ^ u8::try_from(at).unwrap_or(0);
+            *byte = count.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()[at % 8]
+                ^ u8::try_from(at).unwrap_or(0);
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use reverse_etl::{
-    Commit, Error, ErrorKind, Header, KeyHash, MemoryStore, PriorState, Result, RowFingerprint, RowState, StateStore,
+    Commit, Error, ErrorKind, Header, KeyHash, MemoryStore, PriorState, Result, RowFingerprint, RowState,
+    StateStore,
     state::record::{Doubt, Mark, RowRecord},
 };
 use serde_json::Value as Json;

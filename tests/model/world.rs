@@ -302,7 +302,8 @@ impl World {
 
     /// A second passes. What has to happen by now happens or never does.
     pub(crate) fn tick(&mut self) {
-        let (due, rest) = std::mem::take(&mut self.on_its_way).into_iter().partition(|way| way.expires <= self.now);
+        let (due, rest) =
+            std::mem::take(&mut self.on_its_way).into_iter().partition(|way| way.expires <= self.now);
         self.on_its_way = rest;
         let due: Vec<OnItsWay> = due;
         for OnItsWay { request, .. } in due {
@@ -474,7 +475,8 @@ impl World {
                 Said::NoMatch
             }
             What::Update if is_refused => {
-                let first = row.fields.iter().find(|(field, id, value)| has_field(*field, *id) && !is_bad(value));
+                let first =
+                    row.fields.iter().find(|(field, id, value)| has_field(*field, *id) && !is_bad(value));
                 if let Some((field, _, value)) = first.filter(|_| self.refused_in_part) {
                     self.held[key].values[*field] = Some(value.clone()).filter(|value| *value != Value::Null);
                 }
@@ -486,7 +488,9 @@ impl World {
                 let held = &self.held[key];
                 let is_ours = self.nobody_before_insert[key].is_some_and(|met| met < held.created);
                 if !is_ours && held.lists & request.list == 0 {
-                    self.violate(format!("promise 5: contact {key}, which existed before, is put into the list"));
+                    self.violate(format!(
+                        "promise 5: contact {key}, which existed before, is put into the list"
+                    ));
                 }
                 self.held[key].lists |= request.list;
                 Said::Applied { created: false }
@@ -512,7 +516,9 @@ impl World {
                 write(&mut self.held[key]);
                 Said::Applied { created: !exists }
             }
-            What::Remove if !exists && (self.removal_of_nobody_is_told || self.service == Service::Members) => {
+            What::Remove
+                if !exists && (self.removal_of_nobody_is_told || self.service == Service::Members) =>
+            {
                 Said::NoMatch
             }
             What::Remove if refused => Said::Rejected,
@@ -564,6 +570,7 @@ impl World {
 
 fn keys(request: &Request) -> Vec<(usize, Vec<String>)> {
     let value = |value: &Value| serde_json::to_string(value).unwrap_or_default();
-    let fields = |row: &RequestRow| row.fields.iter().map(|(field, _, v)| format!("{field}={}", value(v))).collect();
+    let fields =
+        |row: &RequestRow| row.fields.iter().map(|(field, _, v)| format!("{field}={}", value(v))).collect();
     request.rows.iter().map(|row| (row.key, fields(row))).collect()
 }
