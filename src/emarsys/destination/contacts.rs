@@ -221,8 +221,10 @@ impl Destination for ContactsDestination {
     /// list that an earlier insert may have created outside of it (Emarsys API: Add contacts to a list).
     async fn apply(&self, batch: &Batch) -> Result<Outcomes> {
         let client = self.client.until(batch.deadline());
-        let contacts: Vec<Contact> = batch.changes().iter().map(contact).collect::<Result<_>>()?;
-        let results = match batch.operation() {
+        let operation = batch.operation();
+        let contacts = batch.changes().iter().map(|change| contact(operation, change));
+        let contacts: Vec<Contact> = contacts.collect::<Result<_>>()?;
+        let results = match operation {
             Operation::Update => client.contacts().update(FieldId::EMAIL, &contacts).await,
             Operation::Insert => {
                 let list = list_of(batch.place())?;
@@ -239,7 +241,7 @@ impl Destination for ContactsDestination {
             Err(error) => return refused_as_a_whole(batch, error),
         };
         let mut outcomes = batch.outcomes(|index, change| match results.get(index) {
-            Some(result) => outcome(batch.operation(), change, result),
+            Some(result) => outcome(operation, change, result),
             None => Outcome::Unknown,
         });
         let failure = results.iter().find_map(|result| match result {
@@ -289,9 +291,10 @@ impl Destination for ContactsDestination {
 }
 
 /// A change as the API takes it: the key, and what is to be written.
-fn contact(change: &Change) -> Result<Contact> {
+fn contact(operation: Operation, change: &Change) -> Result<Contact> {
     let mut contact = Contact::new(FieldId::EMAIL, change.key().as_str());
-    for field in change.fields().iter().chain(change.on_create().iter()) {
+    let on_create = change.on_create().iter().filter(|_| operation == Operation::Insert);
+    for field in change.fields().iter().chain(on_create) {
         let id = field.id().and_then(|id| id.parse::<FieldId>().ok()).filter(|id| *id != FieldId::EMAIL);
         let id = id.ok_or_else(|| {
             Error::config(format!(

@@ -200,12 +200,16 @@ pub(super) fn type_to_create(name: &str, kind: &FieldKind) -> Result<Application
         return refused("the name of a field has between 1 and 200 characters");
     }
     match *kind {
-        FieldKind::Text { chars_max } | FieldKind::BasicText { chars_max } => Ok(match chars_max {
-            ..=SHORT_TEXT => ApplicationType::ShortText,
-            ..=LONG_TEXT => ApplicationType::LongText,
-            _ => ApplicationType::LargeText,
-        }),
-        FieldKind::Number { digits_max: ..=DIGITS } => Ok(ApplicationType::Numeric),
+        FieldKind::Text { chars_max } | FieldKind::BasicText { chars_max } => {
+            Ok(if chars_max <= SHORT_TEXT {
+                ApplicationType::ShortText
+            } else if chars_max <= LONG_TEXT {
+                ApplicationType::LongText
+            } else {
+                ApplicationType::LargeText
+            })
+        }
+        FieldKind::Number { digits_max } if digits_max <= DIGITS => Ok(ApplicationType::Numeric),
         FieldKind::Number { .. } => refused("Emarsys keeps numbers of up to 24 digits; create it as a text"),
         FieldKind::Date => Ok(ApplicationType::Date),
         FieldKind::Any | FieldKind::Email | FieldKind::Choice(_) | FieldKind::MultiChoice(_) => refused(
