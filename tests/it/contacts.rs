@@ -1171,3 +1171,86 @@ async fn run_that_is_stopped_loses_nothing() {
     assert_eq!(members(&sandbox, list).len(), 10);
     assert_settled(&sync, &people, &sandbox).await;
 }
+
+#[tokio::test]
+async fn list_that_is_chosen_anew_is_not_for_those_in_doubt() {
+    let (sandbox, list) = sandbox().await;
+    let store = in_doubt(&sandbox).await;
+    sandbox.remove_from_list(list, contact(&sandbox, "bob@shop.test").id());
+    let other = sandbox.add_list("Others");
+    let contacts = updating(&sandbox).insert_into("Others").limits(short());
+    let mut people = three();
+    people.push(person("dora@shop.test", "Dora"));
+    let sync = Activation::new(names(), contacts, store);
+    assert_eq!(tally(&sync.run(&people).await.unwrap()), [3, 0, 0, 0, 0]);
+    assert_eq!(members(&sandbox, list), set(&["bob@shop.test", "cleo@shop.test"]));
+    assert_eq!(members(&sandbox, other), set(&["dora@shop.test"]));
+    assert_settled(&sync, &people, &sandbox).await;
+}
+
+/// One fault at one request; then runs until one has nothing to do.
+async fn one_fault(fault: Fault, endpoint: Endpoint, nth: u64) {
+    let told = format!("{fault:?} at request {nth} of {endpoint}");
+    let (sandbox, list) = sandbox().await;
+    let mapping = || names().custom("level").on_create(FieldId::OPT_IN, true);
+    let people: Vec<_> = three().into_iter().map(|person| person.with("level", "gold")).collect();
+    let options = PlanOptions::default().rejected(RejectedPolicy::EveryRun);
+    let contacts = inserting(&sandbox).limits(short());
+    let sync = Activation::new(mapping(), contacts, MemoryStore::default()).options(options);
+    // A first insert is lost, so that there is a call about the list, too.
+    sandbox.fail(Fault::lose_answer().on(Endpoint::CreateContacts));
+    sandbox.fail(fault.on(endpoint).nth(nth));
+    let mut settled = false;
+    for _ in 0..6 {
+        let writes = sandbox.write_requests();
+        if let Ok(report) = sync.run(&people).await {
+            settled = report.counts.planned() == 0;
+            assert!(!settled || sandbox.write_requests() == writes, "{told}: a write for nothing");
+        }
+        if settled {
+            break;
+        }
+    }
+    assert!(settled, "{told}: not settled");
+    assert_eq!(sandbox.contacts().len(), 3, "{told}");
+    assert_eq!(members(&sandbox, list), set(&["bob@shop.test", "cleo@shop.test"]), "{told}");
+    let level = sandbox.field("level").unwrap().id();
+    assert_eq!(sandbox.fields().iter().filter(|field| field.name() == "level").count(), 1, "{told}");
+    for (email, first_name, opt_in) in [
+        ("ada@shop.test", "Ada", Json::Null),
+        ("bob@shop.test", "Bob", json!("1")),
+        ("cleo@shop.test", "Cleo", json!("1")),
+    ] {
+        let contact = contact(&sandbox, email);
+        let values = [contact.value(1), contact.value(level), contact.value(31)];
+        assert_eq!(values, [&json!(first_name), &json!("gold"), &opt_in], "{told}");
+    }
+}
+
+#[tokio::test]
+async fn sync_converges_after_any_one_fault_at_any_request() {
+    let faults = [
+        Fault::lose_request(),
+        Fault::lose_answer(),
+        Fault::cut_body(),
+        Fault::apply_half(),
+        Fault::apply_late(Duration::from_millis(300)),
+        Fault::answer_applied(502, "Bad Gateway"),
+        Fault::answer(200, "no envelope"),
+        Fault::status(401).times(2),
+        Fault::status(403),
+        Fault::status(503),
+        Fault::refuse(400, 2005, "Invalid key field value"),
+    ];
+    let places = [
+        (Endpoint::Settings, 1),
+        (Endpoint::ListFields, 2),
+        (Endpoint::CreateField, 1),
+        (Endpoint::ListLists, 2),
+        (Endpoint::UpdateContacts, 1),
+        (Endpoint::UpdateContacts, 2),
+        (Endpoint::AddToList, 1),
+    ];
+    let all = faults.iter().flat_map(|fault| places.map(|(endpoint, nth)| (fault.clone(), endpoint, nth)));
+    futures::future::join_all(all.map(|(fault, endpoint, nth)| one_fault(fault, endpoint, nth))).await;
+}

@@ -67,6 +67,10 @@ const BYTES_MAX: usize = 7_000_000;
 /// # What a contact is
 /// An e-mail is trimmed and in lower case. One that several contacts have is rejected with code 2010 until they are merged
 /// in Emarsys.
+///
+/// # Time
+/// A batch has a deadline, which the client keeps: a client with a [`Host`](crate::host::Host) of its own needs plans with
+/// the same one ([`PlanOptions::host`](crate::PlanOptions::host)).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ContactsDestination {
