@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -32,6 +32,9 @@ pub trait Host: fmt::Debug + Send + Sync {
     fn random(&self, bytes: &mut [u8]) -> Result<()>;
 }
 
+/// The moment from which every [`SystemHost`] counts: a deadline that was made by one is checked against another.
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// The machine this process runs on.
 #[derive(Clone, Debug)]
 pub struct SystemHost {
@@ -41,7 +44,7 @@ pub struct SystemHost {
 impl SystemHost {
     /// The system's clocks, tokio's timer and the operating system's random numbers.
     pub fn shared() -> Arc<dyn Host> {
-        Arc::new(Self { started: Instant::now() })
+        Arc::new(Self { started: *STARTED })
     }
 }
 
@@ -96,5 +99,19 @@ impl Deadline {
     /// Whether it has passed.
     pub fn passed(&self, host: &dyn Host) -> bool {
         self.remaining(host).is_zero()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadline_means_the_same_to_hosts_made_at_different_times() {
+        let early = SystemHost::shared();
+        std::thread::sleep(Duration::from_millis(30));
+        let late = SystemHost::shared();
+        let deadline = Deadline::after(&*late, Duration::from_millis(20));
+        assert!(!deadline.passed(&*early));
     }
 }

@@ -89,6 +89,12 @@ impl Outcomes {
         for &row in rows {
             self.set(row, Outcome::Unknown);
         }
+        self.set_error(error);
+    }
+
+    /// Some rows have their outcomes because of this error, and the run treats it like one of the batch. The first error
+    /// counts.
+    pub fn set_error(&mut self, error: Error) {
         self.interrupted.get_or_insert(error);
     }
 

@@ -109,6 +109,8 @@ pub struct Run<'s> {
     /// The last moment at which something of a batch that was handed out may be sent.
     last_deadline: Option<Deadline>,
     failure: Option<Error>,
+    /// Whether the state belongs to somebody else by now, so that nothing more is to be stored.
+    is_lost: bool,
     silent: u32,
     outcomes: Tally,
     resolved: Tally,
@@ -218,6 +220,7 @@ impl<'s> Run<'s> {
             ready: VecDeque::new(),
             last_deadline: None,
             failure: None,
+            is_lost: false,
             silent: 0,
             outcomes: Tally::default(),
             resolved: Tally::default(),
@@ -309,10 +312,8 @@ impl<'s> Run<'s> {
             let tally = if row.is_resolved { &mut self.resolved } else { &mut self.outcomes };
             tally.unknown += 1;
         }
-        let is_lost = self.failure.as_ref().is_some_and(|error| {
-            matches!(error.kind(), ErrorKind::StateMoved | ErrorKind::Busy | ErrorKind::StateDamaged)
-        });
-        if !is_lost {
+        let is_damaged = self.failure.as_ref().is_some_and(|error| error.kind() == ErrorKind::StateDamaged);
+        if !self.is_lost && !is_damaged {
             self.header.lease = None;
             self.begin(Vec::new());
             self.complete().await;
@@ -592,6 +593,8 @@ impl<'s> Run<'s> {
                     self.dirty.entry(hash).or_insert_with(|| row.cloned());
                 }
                 self.ready.extend(batches);
+                // A destination that has moved leaves the state ours, and the hold on it is given back.
+                self.is_lost |= matches!(error.kind(), ErrorKind::StateMoved | ErrorKind::Busy);
                 self.fail(error);
                 self.give_up_ready();
             }

@@ -9,7 +9,7 @@ use serde::{
     de::{self, Visitor},
 };
 
-use crate::{Error, Result};
+use crate::{Error, FieldName, Result};
 
 /// The number of a contact field (Emarsys API: Fields).
 ///
@@ -179,6 +179,13 @@ impl fmt::Display for ListId {
 impl fmt::Display for ContactId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// The number as the name of a field in a mapping: `Mapping::map("first_name", FieldId::FIRST_NAME)`.
+impl From<FieldId> for FieldName {
+    fn from(id: FieldId) -> Self {
+        id.to_string().into()
     }
 }
 

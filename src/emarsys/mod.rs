@@ -30,6 +30,7 @@
 mod auth;
 mod client;
 mod contacts;
+mod destination;
 mod fields;
 mod ids;
 mod limiter;
@@ -47,6 +48,7 @@ mod transport;
 pub use auth::Credentials;
 pub use client::{Client, ClientBuilder};
 pub use contacts::{Contact, ContactData, Contacts};
+pub use destination::{ContactsDestination, ListRef};
 pub use fields::{ApplicationType, Choice, Field, Fields, NewField};
 pub use ids::{ContactId, FieldId, ListId};
 pub use limiter::Limiter;

@@ -58,6 +58,14 @@ impl Rejection {
         self.exists
     }
 
+    /// The reason in our own words.
+    pub(crate) fn meaning(&self) -> &'static str {
+        match meaning(if self.exists { 2009 } else { self.code }) {
+            "" => "Emarsys gives a reason that is not known here; look the code up in its documentation",
+            meaning => meaning,
+        }
+    }
+
     /// What an entry of a reply says; `None` if it has no code.
     pub(crate) fn new(error: &RowError) -> Option<Self> {
         let code = error.code?;

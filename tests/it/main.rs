@@ -1,0 +1,3 @@
+//! Behaviour through the public API: one binary for all of it.
+
+mod contacts;
