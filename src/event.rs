@@ -57,6 +57,18 @@ pub enum ProblemKind {
     Note,
 }
 
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Invalid => "invalid",
+            Self::Duplicate => "duplicate",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+            Self::Note => "note",
+        })
+    }
+}
+
 impl Problem {
     /// The number of the row in the source, from 1; `None` for a row that is no longer in the source.
     pub fn row(&self) -> Option<u64> {
