@@ -1,6 +1,6 @@
 //! Plan: every change, counted and guarded before the first write.
 //!
-//! Planning is given a [`PriorState`] and cannot write. A plan is data: it can be looked at, written to a file, read back
+//! Planning is given a [`PriorState`](crate::PriorState) and cannot write. A plan is data: it can be looked at, written to a file, read back
 //! in another process, and carried out at most once.
 
 mod guard;
