@@ -21,7 +21,8 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut customers = Table::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/customers.csv"))?;
+    let mut customers =
+        Table::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/customers.csv"))?;
     let folder = tempfile::tempdir()?;
 
     heading("1. Everybody: known customers are updated, the others are created in the list `Customers`");
@@ -50,7 +51,8 @@ async fn main() -> Result<()> {
     let sent = cells_sent(&emarsys);
     println!("Cells on the wire, as field id and value: {}", sent.join(", "));
     let planned = changes.map(|(_, _, value)| format!("{value:?}"));
-    let is_exact = sent.len() == 3 && planned.iter().all(|value| sent.iter().any(|cell| cell.ends_with(value)));
+    let is_exact =
+        sent.len() == 3 && planned.iter().all(|value| sent.iter().any(|cell| cell.ends_with(value)));
     check(is_exact, "exactly the changed cells were sent")?;
 
     heading("4. Insert mode off, in a new account: only customers who exist there are updated");
@@ -59,7 +61,10 @@ async fn main() -> Result<()> {
     let before = emarsys.contacts().len();
     let report = run(&sync, &customers, &emarsys).await?;
     check(emarsys.contacts().len() == before, "no contact was created")?;
-    println!("{} customers are not in Emarsys: remembered, and asked for at the next run.", report.outcomes.no_match);
+    println!(
+        "{} customers are not in Emarsys: remembered, and asked for at the next run.",
+        report.outcomes.no_match
+    );
     emarsys.clear_requests();
     run(&sync, &customers, &emarsys).await?;
     check(emarsys.write_requests() == 0, "the run after that sent no write request")
@@ -122,7 +127,8 @@ fn client(emarsys: &Sandbox) -> Result<Client> {
 
 /// Field id and value of every cell of the updates that came in, the key left out.
 fn cells_sent(emarsys: &Sandbox) -> Vec<String> {
-    let updates = emarsys.journal().into_iter().filter(|request| request.endpoint() == Endpoint::UpdateContacts);
+    let updates =
+        emarsys.journal().into_iter().filter(|request| request.endpoint() == Endpoint::UpdateContacts);
     let bodies: Vec<Value> = updates.map(|request| request.json()).collect();
     let contacts = bodies.iter().filter_map(|body| body["contacts"].as_array()).flatten();
     let cells = contacts.filter_map(Value::as_object).flatten().filter(|(field, _)| *field != "3");

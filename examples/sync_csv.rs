@@ -33,6 +33,7 @@ type Result<T, E = Box<dyn StdError>> = std::result::Result<T, E>;
 /// EMARSYS_SECRET (API v2).
 #[derive(Debug, Parser)]
 #[command(verbatim_doc_comment)]
+#[expect(clippy::doc_markdown, reason = "it is the text of --help")]
 struct Options {
     /// File to sync; its first line names the columns
     #[arg(long, value_name = "FILE")]
@@ -121,7 +122,7 @@ async fn sync(options: Options) -> Result<ExitCode> {
     let has_unsent_rows = counts.invalid + counts.withheld > 0;
     if options.dry_run {
         rejects.finish()?;
-        let status = if !plan.refusals().is_empty() { 2 } else { u8::from(has_unsent_rows) };
+        let status = if plan.refusals().is_empty() { u8::from(has_unsent_rows) } else { 2 };
         return Ok(ExitCode::from(status));
     }
     bar.set_length(counts.planned());
@@ -201,7 +202,8 @@ fn observer(bar: Arc<ProgressBar>, rejects: Arc<Rejects>) -> impl Fn(&Event<'_>)
         Event::Problem(problem) => rejects.add(problem),
         Event::Progress { done, .. } => bar.set_position(*done),
         Event::Waiting { rows, until } => {
-            let left = until.elapsed().map_or_else(|early| early.duration(), |_| Duration::ZERO).as_secs() + 1;
+            let left =
+                until.elapsed().map_or_else(|early| early.duration(), |_| Duration::ZERO).as_secs() + 1;
             bar.set_message(format!("({rows} wait {left} s for late effects of an earlier run)"));
         }
         _ => {}
@@ -221,7 +223,7 @@ impl Rejects {
         let file = options.open(path);
         let file = file.map_err(|error| format!("{} cannot be written ({error})", path.display()))?;
         let mut writer = csv::Writer::from_writer(file);
-        writer.write_record(["row", "kind", "code", "field", "reason"])?;
+        writer.write_record(["row", "kind", "code", "column", "field", "reason"])?;
         Ok(Self(Some(Mutex::new(writer))))
     }
 
@@ -229,8 +231,9 @@ impl Rejects {
         let Some(writer) = &self.0 else { return };
         let row = problem.row().map(|row| row.to_string()).unwrap_or_default();
         let kind = problem.kind().to_string();
-        let field = problem.field().map(FieldName::as_str).unwrap_or_default();
-        let record = [&row, &kind, problem.code().unwrap_or_default(), field, problem.reason()];
+        let name = |name: Option<&FieldName>| name.map(ToString::to_string).unwrap_or_default();
+        let (column, field) = (name(problem.column()), name(problem.field()));
+        let record = [&row, &kind, problem.code().unwrap_or_default(), &column, &field, problem.reason()];
         // A full disk shows when the file is finished.
         let _ = writer.lock().unwrap_or_else(PoisonError::into_inner).write_record(record);
     }

@@ -36,6 +36,7 @@ pub struct Problem {
     pub(crate) row: Option<u64>,
     pub(crate) kind: ProblemKind,
     pub(crate) code: Option<String>,
+    pub(crate) column: Option<FieldName>,
     pub(crate) field: Option<FieldName>,
     pub(crate) text: String,
 }
@@ -85,7 +86,12 @@ impl Problem {
         self.code.as_deref()
     }
 
-    /// The field that is to blame.
+    /// The source column that is to blame.
+    pub fn column(&self) -> Option<&FieldName> {
+        self.column.as_ref()
+    }
+
+    /// The field of the destination that is to blame.
     pub fn field(&self) -> Option<&FieldName> {
         self.field.as_ref()
     }
@@ -102,8 +108,10 @@ impl fmt::Display for Problem {
             Some(row) => write!(f, "row {row}: ")?,
             None => write!(f, "a row that left the source: ")?,
         }
-        if let Some(field) = &self.field {
-            write!(f, "`{field}` ")?;
+        match (&self.column, &self.field) {
+            (Some(column), Some(field)) if column != field => write!(f, "`{column}` (field `{field}`) ")?,
+            (Some(name), _) | (None, Some(name)) => write!(f, "`{name}` ")?,
+            (None, None) => {}
         }
         f.write_str(&self.text)?;
         match &self.code {

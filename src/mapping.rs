@@ -253,6 +253,8 @@ impl Feed {
 /// A row that cannot be sent, and why.
 #[derive(Debug)]
 pub(crate) struct Invalid {
+    pub(crate) column: FieldName,
+    /// The field that the column goes into; none for the key.
     pub(crate) field: Option<FieldName>,
     pub(crate) reason: String,
 }
@@ -344,7 +346,7 @@ impl Mapper {
 
     /// The key of a row.
     pub(crate) fn key(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<Key, Invalid> {
-        let invalid = |reason: String| Invalid { field: Some(self.key_name.clone()), reason };
+        let invalid = |reason: String| Invalid { column: self.key_name.clone(), field: None, reason };
         let value = values.first().cloned().flatten();
         let key = self.key_kind.key(value.unwrap_or(ValueRef::Null));
         key.map_err(|reason| invalid(reason.to_string()))?
@@ -416,7 +418,11 @@ impl Taken {
         match converted {
             Ok(ValueRef::Null) if self.null != NullPolicy::Clear => Ok(None),
             Ok(value) => Ok(Some(value)),
-            Err(reason) => Err(Invalid { field: Some(self.field.clone()), reason: reason.to_string() }),
+            Err(reason) => Err(Invalid {
+                column: self.column.source.clone(),
+                field: Some(self.field.clone()),
+                reason: reason.to_string(),
+            }),
         }
     }
 }

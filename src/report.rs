@@ -73,14 +73,11 @@ impl fmt::Display for Report {
         let Tally { applied, no_match, rejected, unknown, not_attempted } = self.outcomes;
         writeln!(f, "report of {}", self.sync)?;
         write_counts(f, &self.counts)?;
-        let millis = self.duration.as_millis();
-        writeln!(
-            f,
-            "  = planned     {:>9}   in {} batches, {millis} ms",
-            self.counts.planned(),
-            self.batches
-        )?;
-        writeln!(f, "  applied       {applied:>9}   of them created: {}", self.created)?;
+        let (planned, millis) = (self.counts.planned(), self.duration.as_millis());
+        writeln!(f, "  = planned     {planned:>9}   batches: {}, {millis} ms", self.batches)?;
+        let created =
+            if self.created == 0 { String::new() } else { format!("   {} were created", self.created) };
+        writeln!(f, "  applied       {applied:>9}{created}")?;
         write_if(f, "no match", no_match, "the destination does not know them")?;
         write_if(f, "rejected", rejected, "left alone until they change or their back-off ends")?;
         write_if(f, "unknown", unknown, "no answer; the next run sends them again")?;

@@ -777,7 +777,7 @@ impl<'s> Run<'s> {
         field: Option<crate::FieldName>,
         text: String,
     ) {
-        let problem = Problem { row: change.row(), kind, code, field, text };
+        let problem = Problem { row: change.row(), kind, code, column: None, field, text };
         self.tell(&Event::Problem(&problem));
         if self.problems.len() < PROBLEMS_KEPT {
             self.problems.push(problem);

@@ -103,6 +103,8 @@ struct Met {
     /// `None` for an invalid row.
     print: Option<RowFingerprint>,
     counted: Counted,
+    /// How many of its fields were counted as to be sent.
+    fields: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,6 +121,10 @@ enum Counted {
 }
 
 impl Met {
+    fn new(row: u64, print: Option<RowFingerprint>, counted: Counted) -> Self {
+        Self { row, print, counted, fields: 0 }
+    }
+
     fn is_valid(&self) -> bool {
         self.counted != Counted::Invalid
     }
@@ -271,11 +277,9 @@ impl<'p> Planner<'p> {
             Some(hash) => {
                 let seen_before = self.see(hash).is_some_and(|(_, before)| before);
                 let first = self.met.get(&hash).copied();
-                match first.or_else(|| {
-                    seen_before.then_some(Met { row: 0, print: None, counted: Counted::Unchanged })
-                }) {
+                match first.or_else(|| seen_before.then_some(Met::new(0, None, Counted::Unchanged))) {
                     None => {
-                        self.met.insert(hash, Met { row, print: None, counted: Counted::Invalid });
+                        self.met.insert(hash, Met::new(row, None, Counted::Invalid));
                     }
                     Some(first) if self.options.duplicates == DuplicatePolicy::First && first.is_valid() => {}
                     Some(first) => self.clash(hash, first, row),
@@ -290,6 +294,7 @@ impl<'p> Planner<'p> {
             row: Some(row),
             kind: ProblemKind::Invalid,
             code: None,
+            column: Some(reason.column),
             field: reason.field,
             text: reason.reason,
         });
@@ -319,7 +324,7 @@ impl<'p> Planner<'p> {
             let first = self.met.get(&digest.hash).copied();
             let first = first.or_else(|| {
                 // An unchanged row is remembered by its bit alone, and it had the state's fingerprint.
-                seen.then_some(Met { row: 0, print: hot, counted: Counted::Unchanged })
+                seen.then_some(Met::new(0, hot, Counted::Unchanged))
             });
             if let Some(first) = first
                 && !self.is_to_be_planned_again(&digest, first)
@@ -330,11 +335,11 @@ impl<'p> Planner<'p> {
             if unchanged {
                 self.head.counts.unchanged += 1;
                 if matches!(self.lookup, Lookup::Load) || first.is_some() {
-                    let met = Met { row: digest.row, print: Some(digest.print), counted: Counted::Unchanged };
+                    let met = Met::new(digest.row, Some(digest.print), Counted::Unchanged);
                     self.met.insert(digest.hash, met);
                 }
             } else {
-                let met = Met { row: digest.row, print: Some(digest.print), counted: Counted::Pending };
+                let met = Met::new(digest.row, Some(digest.print), Counted::Pending);
                 self.met.insert(digest.hash, met);
                 differing.push((digest, loaded.take().flatten()));
             }
@@ -353,6 +358,7 @@ impl<'p> Planner<'p> {
                 Ok(())
             })?;
             let (row, hash, print) = (digest.row, digest.hash, digest.print);
+            let fields_before = self.head.counts.fields;
             let planned = match mapped {
                 Some(Ok(mapped)) => self.plan_row(digest, mapped, record.as_ref())?,
                 Some(Err(reason)) => Err(reason),
@@ -363,7 +369,8 @@ impl<'p> Planner<'p> {
                 Counted::Invalid
             });
             let print = (counted != Counted::Invalid).then_some(print);
-            self.met.insert(hash, Met { row, print, counted });
+            let fields = self.head.counts.fields - fields_before;
+            self.met.insert(hash, Met { row, print, counted, fields });
             let counts = &mut self.head.counts;
             match counted {
                 Counted::Unchanged => counts.unchanged += 1,
@@ -435,6 +442,7 @@ impl<'p> Planner<'p> {
             row: Some(row),
             kind: ProblemKind::Duplicate,
             code: None,
+            column: None,
             field: None,
             text: format!("has the key of {earlier} and other values: neither is sent; keep one of the two"),
         });
@@ -452,6 +460,7 @@ impl<'p> Planner<'p> {
             Counted::Changed => counts.changed -= 1,
         }
         counts.duplicate += 1;
+        counts.fields -= met.fields;
         if met.row > 0 {
             self.spooler.withdraw(met.row);
         }

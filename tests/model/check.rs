@@ -7,10 +7,10 @@ use crate::world::{Service, World};
 /// Promises 1 and 2: the state claims nothing that the destination does not hold, unless others have changed it since.
 pub(crate) fn state(world: &mut World) {
     for key in 0..world.keys {
-        if let Some(record) = world.records[key].clone() {
-            if let Some(violation) = fields(world, key, &record).or_else(|| row(world, key, &record)) {
-                world.violate(violation);
-            }
+        if let Some(record) = world.records[key].clone()
+            && let Some(violation) = fields(world, key, &record).or_else(|| row(world, key, &record))
+        {
+            world.violate(violation);
         }
     }
 }

@@ -335,7 +335,8 @@ fn check_row(world: &mut World, what: What, row: &RequestRow, change: &Change) {
         world.violate(format!("{key} is removed, and is neither ours nor in doubt"));
     }
     // A row that is resolved by its key alone carries nothing that could be refused in place of what was.
-    let is_in_doubt = world.records[key].as_ref().is_some_and(|record| record.is_in_doubt());
+    let is_in_doubt =
+        world.records[key].as_ref().is_some_and(reverse_etl::state::record::RowRecord::is_in_doubt);
     let is_resolved = is_empty && what == What::Update && is_in_doubt && world.refused[key].is_some();
     if !is_resolved {
         world.last_sent[key] = sent;

@@ -151,7 +151,7 @@ impl History {
                 1 => {}
                 2 if world.choose.one_in(3) => *row = Row::Twice(values),
                 3 if world.service != Service::Members && world.choose.one_in(3) => {
-                    *row = Row::Conflict(values)
+                    *row = Row::Conflict(values);
                 }
                 _ => *row = Row::Valid(values),
             }
@@ -316,8 +316,7 @@ impl History {
                     }
                 }
                 Some(other) => {
-                    let what =
-                        other.map(|_| "applied twice".to_owned()).unwrap_or_else(|error| error.to_string());
+                    let what = other.map_or_else(|error| error.to_string(), |_| "applied twice".to_owned());
                     self.shared.lock().violate(format!("promise 7: a plan was {what}"));
                 }
             }
