@@ -284,7 +284,38 @@ impl<'s> Run<'s> {
 
     /// The batches as a stream, for several of them under way at once.
     ///
-    /// `run.batches().for_each_concurrent(4, |batch| batch.deliver(&destination))`
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::StreamExt;
+    /// use reverse_etl::{Batch, Error, Limits, Mapping, MemoryStore, Outcome, PlanOptions, Record, plan};
+    /// use serde_json::{Value, json};
+    ///
+    /// /// Executes a batch with whatever the program likes: here something that says which rows it refused.
+    /// async fn deliver(batch: Batch) {
+    ///     let rows: Vec<_> = batch.changes().iter().map(|change| (change.key(), change.fields())).collect();
+    ///     match post(json!({ "operation": batch.operation(), "rows": rows })).await {
+    ///         Ok(refused) => {
+    ///             let outcomes = batch.outcomes(|row, _| match refused.contains(&row) {
+    ///                 true => Outcome::rejected("422", "refused"),
+    ///                 false => Outcome::applied(),
+    ///             });
+    ///             batch.settle(outcomes);
+    ///         }
+    ///         Err(error) => batch.fail(Error::no_answer("POST /people", error)),
+    ///     }
+    /// }
+    /// # async fn post(body: Value) -> Result<Vec<usize>, std::io::Error> { Ok(vec![]) }
+    ///
+    /// let people: Vec<_> = (0..1_000).map(|id| Record::new().with("id", id).with("name", "Ada")).collect();
+    /// let mapping = Mapping::new("id").map("name", "full_name");
+    /// let store = MemoryStore::default();
+    /// let plan = plan(&people, &mapping, &store, &PlanOptions::default()).await?;
+    /// let mut run = plan.start(&store, Limits::rows(100)).await?;
+    /// run.batches().for_each_concurrent(4, deliver).await;
+    /// assert_eq!(run.finish().await?.outcomes.applied, 1_000);
+    /// # Ok::<(), Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn batches(&mut self) -> BoxStream<'_, Batch> {
         stream::unfold(self, |run| async move { run.next_batch().await.map(|batch| (batch, run)) }).boxed()
     }

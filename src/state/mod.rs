@@ -56,6 +56,74 @@ pub trait PriorState: fmt::Debug + Send + Sync {
 /// [`commit`](Self::commit) is atomic and durable. In one transaction it reads the current header, asks
 /// [`Commit::admit`], writes every row of [`Commit::rows`] and the header that `admit` gave. If `admit` refuses, it
 /// changes nothing and returns that error.
+///
+/// ```
+/// use std::{collections::BTreeMap, sync::Mutex, time::SystemTime};
+///
+/// use async_trait::async_trait;
+/// use futures::{StreamExt, stream, stream::BoxStream};
+/// use reverse_etl::{Commit, Header, KeyHash, PriorState, Result, RowFingerprint, RowState, StateStore};
+///
+/// #[derive(Debug, Default)]
+/// struct OwnStore(Mutex<Inner>);
+///
+/// #[derive(Debug, Default)]
+/// struct Inner {
+///     header: Option<Header>,            // as bytes: `Header::to_bytes`, `Header::from_bytes`
+///     rows: BTreeMap<KeyHash, RowState>, // as bytes: `KeyHash::to_bytes`, `RowState::{fingerprint, as_bytes}`
+/// }
+///
+/// #[async_trait]
+/// impl PriorState for OwnStore {
+///     async fn header(&self) -> Result<Option<Header>> {
+///         Ok(self.0.lock().unwrap().header.clone())
+///     }
+///
+///     async fn load(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>> {
+///         let inner = self.0.lock().unwrap();
+///         Ok(keys.iter().map(|key| inner.rows.get(key).cloned()).collect())
+///     }
+///
+///     fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+///         let inner = self.0.lock().unwrap();
+///         let rows = inner.rows.iter().map(|(key, row)| (*key, row.fingerprint())).collect();
+///         stream::iter([Ok(rows)]).boxed()
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl StateStore for OwnStore {
+///     async fn commit(&self, commit: &Commit) -> Result<()> {
+///         let mut inner = self.0.lock().unwrap(); // in a database: one transaction
+///         let header = commit.admit(inner.header.as_ref(), SystemTime::now())?; // version, identity, lease
+///         for (key, row) in commit.rows() {
+///             match row {
+///                 Some(row) => inner.rows.insert(key, row.clone()),
+///                 None => inner.rows.remove(&key),
+///             };
+///         }
+///         inner.header = Some(header);
+///         Ok(())
+///     }
+/// }
+/// # use reverse_etl::{Limits, Mapping, Outcome, PlanOptions, Record, plan};
+/// # futures::executor::block_on(async {
+/// # let store = OwnStore::default();
+/// # let people = vec![Record::new().with("id", 1).with("name", "Ada")];
+/// # let mapping = Mapping::new("id").map("name", "full_name");
+/// # for unchanged in [0, 1] {
+/// #     let plan = plan(&people, &mapping, &store, &PlanOptions::default()).await?;
+/// #     assert_eq!(plan.counts().unchanged, unchanged);
+/// #     let mut run = plan.start(&store, Limits::rows(500)).await?;
+/// #     while let Some(batch) = run.next_batch().await {
+/// #         let outcomes = batch.all(&Outcome::applied());
+/// #         batch.settle(outcomes);
+/// #     }
+/// #     run.finish().await?;
+/// # }
+/// # Ok::<(), reverse_etl::Error>(())
+/// # }).unwrap();
+/// ```
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot keep the state of a sync",
