@@ -101,7 +101,7 @@ impl Activation {
         let plan = plan.with_defaults(&self.options);
         plan.check_startable(&*self.store).await?;
         let target = self.destination.describe(self.mapping.fields()).await?;
-        plan.check_made_for(&target)?;
+        plan.check_made_for(&target, self.mapping.fields())?;
         let limits = target.limits();
         let mut run = plan.start(&*self.store, limits).await?;
         // Only whoever holds the state creates anything.

@@ -169,7 +169,7 @@ impl Batch {
                     alone.push((part, code, error));
                 }
                 Some(_) | None => {
-                    given_up = !error.is_retryable();
+                    given_up = error.ends_run();
                     part.fail(error);
                 }
             }

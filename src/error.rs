@@ -188,6 +188,16 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether nothing else is worth sending after it: the same would happen to every other batch.
+    ///
+    /// A reply that cannot be understood may concern its own batch only, such as one that does not add up; as long as
+    /// others are understood, the run goes on.
+    pub(crate) fn ends_run(&self) -> bool {
+        !self.is_retryable() && self.kind() != ErrorKind::Undecodable
+    }
+}
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")

@@ -693,7 +693,7 @@ impl<'s> Run<'s> {
             self.settle_row(operation, change, outcome, why.as_deref(), is_late);
         }
         match interrupted {
-            Some(error) if !error.is_retryable() => return Err(error),
+            Some(error) if error.ends_run() => return Err(error),
             Some(error) if is_silent && error.kind() != ErrorKind::Expired => {
                 self.silent += 1;
                 if self.silent >= SILENT_MAX {

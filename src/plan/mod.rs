@@ -9,7 +9,7 @@ mod options;
 mod planner;
 mod spool;
 
-use std::{collections::HashSet, fmt, io, sync::Arc};
+use std::{collections::HashSet, fmt, io, mem, sync::Arc};
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, ErrorKind, Result,
     change::{Change, Entry, Field, Fields, Phase, Step},
-    destination::{Destination, Limits, Operation, Target},
+    destination::{Destination, FieldSpec, Limits, Operation, Target},
     event::{Event, Observer, Problem},
     fingerprint::{Secret, Slot},
     host::{Host, SystemHost},
@@ -99,6 +99,8 @@ pub(crate) struct Head {
     pub(crate) place: Option<String>,
     pub(crate) counts: Counts,
     pub(crate) creates: Vec<String>,
+    /// The fields among what is to be created.
+    pub(crate) missing: Vec<FieldName>,
     pub(crate) refusals: Vec<String>,
     /// Every record keeps its sealed key.
     pub(crate) seals: bool,
@@ -356,13 +358,25 @@ impl Plan {
     ///
     /// # Errors
     /// [`ErrorKind::StateMoved`] naming what is different.
-    pub(crate) fn check_made_for(&self, target: &Target) -> Result<()> {
+    pub(crate) fn check_made_for(&self, target: &Target, specs: &[FieldSpec]) -> Result<()> {
         let head = &self.head;
         if head.target.as_ref() != Some(&target.name) {
             return Err(moved(&format!("the plan was not made for the destination `{}`", target.name)));
         }
         if head.operations != target.operations || head.place.is_some() != target.place.is_some() {
             return Err(moved("the destination is set up in another way than when the plan was made"));
+        }
+        // A field that was to be created may have been made by somebody else, to take something else.
+        for missing in &head.missing {
+            let wanted = specs.iter().find(|spec| spec.name() == missing).and_then(FieldSpec::create);
+            let found = target.fields.iter().find(|field| field.name == *missing).map(|field| &field.kind);
+            if let (Some(wanted), Some(found)) = (wanted, found)
+                && mem::discriminant(wanted) != mem::discriminant(found)
+            {
+                return Err(moved(&format!(
+                    "the field `{missing}` was created meanwhile, with another type"
+                )));
+            }
         }
         Ok(())
     }

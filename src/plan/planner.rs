@@ -184,6 +184,9 @@ impl<'p> Planner<'p> {
             place: target.and_then(|target| target.place.clone()),
             counts: Counts::default(),
             creates: target.map(crate::destination::Target::to_create).unwrap_or_default(),
+            missing: target
+                .map(|target| target.missing().iter().map(|spec| spec.name().clone()).collect())
+                .unwrap_or_default(),
             refusals: Vec::new(),
             seals,
             rejected_max: options.guards.rejected_max,
