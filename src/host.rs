@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::channel::oneshot;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -32,6 +33,12 @@ pub trait Host: fmt::Debug + Send + Sync {
     fn random(&self, bytes: &mut [u8]) -> Result<()>;
 }
 
+/// The time after `span`, which may be any: more than a century counts as one.
+pub(crate) fn later(time: SystemTime, span: Duration) -> SystemTime {
+    const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
+    time.checked_add(span.min(CENTURY)).unwrap_or(time)
+}
+
 /// The moment from which every [`SystemHost`] counts: a deadline that was made by one is checked against another.
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -42,7 +49,7 @@ pub struct SystemHost {
 }
 
 impl SystemHost {
-    /// The system's clocks, tokio's timer and the operating system's random numbers.
+    /// The system's clocks, tokio's timer (a thread where there is no tokio) and the operating system's random numbers.
     pub fn shared() -> Arc<dyn Host> {
         Arc::new(Self { started: *STARTED })
     }
@@ -59,7 +66,18 @@ impl Host for SystemHost {
     }
 
     async fn sleep(&self, pause: Duration) {
-        tokio::time::sleep(pause).await;
+        if tokio::runtime::Handle::try_current().is_ok() {
+            tokio::time::sleep(pause).await;
+            return;
+        }
+        // Without tokio nobody keeps timers. Pauses are rare and few at once, so a thread may wait instead.
+        let (done, over) = oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            std::thread::sleep(pause);
+            drop(done);
+        });
+        // The sender is dropped when the pause is over, which is all that it has to say.
+        let _ = over.await;
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<()> {
@@ -82,7 +100,7 @@ pub struct Deadline {
 impl Deadline {
     /// The moment that lies `span` from now.
     pub fn after(host: &dyn Host, span: Duration) -> Self {
-        Self { wall: host.wall() + span, monotonic: host.monotonic() + span }
+        Self { wall: later(host.wall(), span), monotonic: host.monotonic().saturating_add(span) }
     }
 
     /// The same moment, as the wall clock will show it.

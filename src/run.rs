@@ -26,7 +26,7 @@ use crate::{
     destination::{Limits, Operation, Target},
     event::{Event, Observer, Problem, ProblemKind},
     fingerprint::{KeyHash, RowFingerprint},
-    host::{Deadline, Host},
+    host::{Deadline, Host, later},
     outcome::Outcome,
     plan::{Entries, Head, PROBLEMS_KEPT, Plan, Share, Table},
     report::{Report, Tally},
@@ -331,7 +331,7 @@ impl<'s> Run<'s> {
         self.give_up_ready();
         while self.ledger.count_open() > 0 {
             let left = self.last_deadline.map_or(Duration::ZERO, |deadline| deadline.remaining(&*self.host));
-            let is_over = !self.comes_back_within(left + self.limits.late).await;
+            let is_over = !self.comes_back_within(left.saturating_add(self.limits.late)).await;
             self.take_settled();
             if is_over {
                 break;
@@ -363,6 +363,7 @@ impl<'s> Run<'s> {
             problems: mem::take(&mut self.problems),
             duration: self.host.monotonic().saturating_sub(self.started),
         };
+        tracing::info!(sync = report.sync, planned, outcomes = ?report.outcomes, "run finished");
         match self.failure.take() {
             Some(error) => Err(error.with_report(report)),
             None => Ok(report),
@@ -545,7 +546,7 @@ impl<'s> Run<'s> {
     fn announce(&mut self, operation: Operation, mut rows: Vec<Waiting>) -> Result<Batch> {
         rows.sort_unstable_by_key(|waiting| waiting.change.hash());
         let deadline = Deadline::after(&*self.host, self.limits.send_within);
-        let until = deadline.wall() + self.limits.late + self.limits.clock_margin;
+        let until = later(deadline.wall(), self.limits.late.saturating_add(self.limits.clock_margin));
         let place = self.place.clone().filter(|_| operation == Operation::Insert);
         let mut changes = Vec::with_capacity(rows.len());
         for Waiting { change, mut row, .. } in rows {
@@ -593,9 +594,9 @@ impl<'s> Run<'s> {
     /// Begins to store what is to be written.
     fn begin(&mut self, batches: Vec<Batch>) {
         let now = self.host.wall();
-        let span = LEASE.max(self.limits.send_within + RENEWED_EVERY);
+        let span = LEASE.max(self.limits.send_within.saturating_add(RENEWED_EVERY));
         if let Some(lease) = &mut self.header.lease {
-            lease.until = now + span;
+            lease.until = later(now, span);
         }
         let rows: Vec<_> = mem::take(&mut self.dirty).into_iter().collect();
         let commit = Arc::new(Commit::new(self.id, self.head.version, self.header.clone(), rows));
@@ -683,6 +684,8 @@ impl<'s> Run<'s> {
         let is_late = interrupted.as_ref().is_none_or(|error| error.kind() == ErrorKind::Expired);
         let is_silent =
             outcomes.rows.iter().all(|outcome| matches!(outcome, Outcome::Unknown | Outcome::NotAttempted));
+        let error = interrupted.as_ref().map(Error::kind);
+        tracing::debug!(?operation, rows = changes.len(), ?error, "batch settled");
         for (index, text) in notes {
             if let Some(change) = changes.get(index) {
                 let text = change.blacked_out(&text);

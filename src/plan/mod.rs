@@ -198,6 +198,9 @@ impl Plan {
 
     async fn resolved(mut self, destination: &dyn Destination, added: bool) -> Result<Self> {
         const ASKED_AT_ONCE: usize = 1000;
+        if !added && self.head.counts.held == 0 {
+            return Ok(self);
+        }
         let mut found = HashSet::new();
         let mut existing = 0;
         let mut entries = self.spool.entries();

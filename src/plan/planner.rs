@@ -649,6 +649,7 @@ impl<'p> Planner<'p> {
         }
         let known = self.header.as_ref().map_or(0, |header| header.rows);
         self.head.refusals = self.options.guards.refusals(&self.head.counts, known);
+        tracing::debug!(sync = self.head.identity, counts = ?self.head.counts, "planned");
         Ok(Plan {
             head: self.head,
             spool: self.spooler.finish(),

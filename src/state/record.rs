@@ -25,6 +25,7 @@ use crate::{
     Error, ErrorKind, Result,
     destination::Operation,
     fingerprint::{FieldFingerprints, RowFingerprint, Slot},
+    host::later,
 };
 
 /// What the state knows of one row.
@@ -297,7 +298,7 @@ impl RowRecord {
             sent: sending.sent,
             removal,
             attempts,
-            next_try: now + backoff.pause(attempts),
+            next_try: later(now, backoff.pause(attempts)),
         });
         // The answer is there, so nothing of this batch is still to come: only the doubt of before outlives it.
         self.mark = match prior {
