@@ -290,6 +290,15 @@ impl Record {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
+    /// The value of a name, looked for at `place` first, which becomes where it was found.
+    pub(crate) fn get_near(&self, name: &FieldName, place: &mut usize) -> Option<&Value> {
+        let is_there = |index: usize| self.0.get(index).is_some_and(|(known, _)| known == name);
+        if !is_there(*place) {
+            *place = (0..self.0.len()).find(|index| is_there(*index))?;
+        }
+        self.0.get(*place).map(|(_, value)| value)
+    }
+
     /// Names and values, in the order in which they were set.
     pub fn iter(&self) -> impl Iterator<Item = (&FieldName, &Value)> {
         self.0.iter().map(|(name, value)| (name, value))

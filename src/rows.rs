@@ -57,9 +57,12 @@ impl Rows for [Record] {
         row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
     ) -> Result<()> {
         let mut values = Vec::with_capacity(columns.len());
+        // Records of one source mostly have their values in one order: a value is looked for where the last one was.
+        let mut places: Vec<usize> = vec![0; columns.len()];
         for record in self.get(range).unwrap_or_default() {
             values.clear();
-            values.extend(columns.iter().map(|column| record.get(column).map(Value::as_ref)));
+            let found = columns.iter().zip(&mut places).map(|(column, place)| record.get_near(column, place));
+            values.extend(found.map(|value| value.map(Value::as_ref)));
             row(&values)?;
         }
         Ok(())
@@ -286,6 +289,14 @@ impl Chunk<'_> {
 }
 
 impl<'a> Chunks<'a> {
+    /// How many rows there are, if that is known before they are read.
+    pub(crate) fn len(&self) -> Option<usize> {
+        match &self.0 {
+            Some(Feed::Borrowed(rows)) => Some(rows.len()),
+            Some(Feed::Owned(_)) | None => None,
+        }
+    }
+
     pub(crate) async fn next(&mut self) -> Option<Result<Chunk<'a>>> {
         match &mut self.0 {
             Some(Feed::Owned(chunks)) => Some(chunks.next().await?.map(Chunk::Owned)),

@@ -60,8 +60,9 @@ pub async fn plan<'a>(
     prior: &dyn PriorState,
     options: &PlanOptions,
 ) -> Result<Plan> {
-    let mut planner = Planner::new(mapping, prior, options).await?;
     let mut chunks = source.into().into_chunks();
+    let is_big = chunks.len().is_some_and(|rows| rows as u64 > LOADED_MAX);
+    let mut planner = Planner::new(mapping, prior, options, is_big).await?;
     while let Some(chunk) = chunks.next().await {
         planner.take(chunk?.rows()).await?;
     }
@@ -146,7 +147,12 @@ struct Digest {
 }
 
 impl<'p> Planner<'p> {
-    async fn new(mapping: &Mapping, prior: &'p dyn PriorState, options: &'p PlanOptions) -> Result<Self> {
+    async fn new(
+        mapping: &Mapping,
+        prior: &'p dyn PriorState,
+        options: &'p PlanOptions,
+        is_big: bool,
+    ) -> Result<Self> {
         let target = mapping.target();
         let object = target.map_or("unbound", |target| &target.name);
         let identity = format!("{object}, key {}, sync {}", mapping.key_column(), options.sync);
@@ -212,7 +218,7 @@ impl<'p> Planner<'p> {
             header,
         };
         let in_doubt = planner.header.as_ref().map_or(0, |header| header.in_doubt);
-        if planner.header.is_some() && (options.remove_absent || in_doubt > 0) {
+        if planner.header.is_some() && (is_big || options.remove_absent || in_doubt > 0) {
             planner.scan().await?;
         }
         Ok(planner)
