@@ -164,8 +164,8 @@ struct World {
     sandbox: Sandbox,
     folder: TempDir,
     list: u64,
-    // The sandbox runs on it.
-    _runtime: Runtime,
+    /// What the sandbox runs on.
+    runtime: Runtime,
 }
 
 impl World {
@@ -182,7 +182,7 @@ impl World {
         for email in known.map(|(_, person)| person.email.as_str()).chain(["other@elsewhere.test"]) {
             sandbox.add_contact([(3, json!(email)), (1, json!("from before")), (2, json!("kept"))]);
         }
-        let world = Self { sandbox, folder: tempfile::tempdir().unwrap(), list, _runtime: runtime };
+        let world = Self { sandbox, folder: tempfile::tempdir().unwrap(), list, runtime };
         world.write(people);
         world
     }
@@ -329,8 +329,8 @@ fn sync_makes_the_account_equal_to_the_file(
     world.assert_equals(&people, inserts);
     world.assert_settled(&mut command(&world, args));
 
-    people[0].city = "Bregenz".to_owned();
-    people[1].level = "platinum".to_owned();
+    "Bregenz".clone_into(&mut people[0].city);
+    "platinum".clone_into(&mut people[1].level);
     world.write(&people);
     let state = world.state();
     world.sandbox.clear_requests();
@@ -467,7 +467,9 @@ fn run_that_is_killed_in_its_first_commit_leaves_no_state_or_a_whole_one() {
 fn value_that_goes_back_after_a_kill_is_sent_again_also_if_the_lost_request_takes_effect_late() {
     let before = people(2_000);
     let mut after = before.clone();
-    after.iter_mut().for_each(|person| person.city = "Bregenz".to_owned());
+    for person in &mut after {
+        "Bregenz".clone_into(&mut person.city);
+    }
     at_once(&[false, true], |&is_late| {
         let world = World::new(&before);
         let command = || world.command(&[&INSERT[..], &SOON].concat());
@@ -490,6 +492,39 @@ fn value_that_goes_back_after_a_kill_is_sent_again_also_if_the_lost_request_take
         world.assert_equals(&before, true);
         world.assert_settled(&mut command());
         world.assert_equals(&before, true);
+    });
+}
+
+#[test]
+fn contacts_that_a_lost_request_creates_after_a_kill_get_into_the_list_also_if_they_left_the_file() {
+    let people = people(2_000);
+    at_once(&[2_000, 100], |&left| {
+        let world = World::new(&people);
+        let command = || world.command(&[&INSERT[..], &SOON].concat());
+        world.sandbox.fail(Fault::apply_late(millis(900)).on(Endpoint::CreateContacts));
+        world.sandbox.fail(Fault::delay(millis(5_000)).on(Endpoint::CreateContacts).always());
+        let mut running = start(&mut command());
+        until(|| world.sandbox.requests_to(Endpoint::CreateContacts) >= 2 || running.has_ended());
+        running.kill("two inserts");
+        world.sandbox.clear_faults();
+
+        world.write(&people[..left]);
+        run(&mut command()).assert(0);
+        // Those of both requests were created, whether or not they are still in the file.
+        world.assert_equals(&people, true);
+        world.assert_settled(&mut command());
+    });
+}
+
+#[test]
+fn killed_run_without_insert_mode_is_made_good_and_creates_nobody() {
+    let people = people(3_300);
+    at_once(&[(3, 0), (5, 200)], |&(count, pause)| {
+        let world = World::new(&people);
+        kill_at_write(&world, &mut world.command(&SOON), count, millis(pause));
+        run(&mut world.command(&SOON)).assert(0);
+        world.assert_equals(&people, false);
+        world.assert_settled(&mut world.command(&SOON));
     });
 }
 
@@ -753,7 +788,7 @@ fn state_of_another_sync_is_refused() {
     )
     .options(PlanOptions::default().sync("newsletter"));
     let rows = vec![Record::new().with("E-mail", people[0].email.as_str()).with("First name", "Ada")];
-    world._runtime.block_on(sync.run(&rows)).unwrap();
+    world.runtime.block_on(sync.run(&rows)).unwrap();
     drop(sync);
     assert_refused(&world, "sync", &mut world.command(&[]), &["sync newsletter", "state of its own"]);
 }
@@ -829,7 +864,7 @@ fn rejects_name_row_kind_code_column_field_and_reason_and_nobody() {
     assert_rejects(&[invalid, too_long, rejected, duplicate]);
     assert!(!ended.out.contains('@') && !ended.out.to_lowercase().contains("secret"), "{}", ended.out);
 
-    people[0].city = "Bregenz".to_owned();
+    "Bregenz".clone_into(&mut people[0].city);
     world.write(&people);
     world.sandbox.fail(Fault::lose_answer().on(Endpoint::UpdateContacts));
     run(&mut command(&[])).assert(1);
