@@ -382,7 +382,7 @@ fn slow(sandbox: &Sandbox) {
         sandbox.fail(Fault::delay(millis(150 * step)).on(Endpoint::UpdateContacts));
     }
     for endpoint in [Endpoint::UpdateContacts, Endpoint::CreateContacts, Endpoint::AddToList] {
-        sandbox.fail(Fault::delay(millis(400)).on(endpoint).always());
+        sandbox.fail(Fault::delay(millis(900)).on(endpoint).always());
     }
 }
 
@@ -576,7 +576,7 @@ fn second_interrupt_ends_the_program_at_once() {
 fn second_run_at_once_is_told_who_holds_the_state_and_does_not_disturb_the_first() {
     let people = people(30);
     let world = World::new(&people);
-    world.sandbox.fail(Fault::delay(millis(2_500)).on(Endpoint::UpdateContacts));
+    world.sandbox.fail(Fault::delay(millis(4_000)).on(Endpoint::UpdateContacts));
     let mut first = start(&mut world.command(&INSERT));
     assert!(world.meets_writes(&mut first, 2));
     let second = run(&mut world.command(&INSERT)).assert(2);
