@@ -9,6 +9,7 @@ use std::{
     error::Error,
     io::{self, Write as _},
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use clap::Parser;
@@ -30,15 +31,25 @@ struct Options {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let options = Options::parse();
+async fn main() -> ExitCode {
+    match serve(Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let sandbox = Sandbox::builder().port(options.port).rate_limit(options.rate_limit).start().await?;
     if let Some(file) = &options.contacts {
-        let loaded = load(&sandbox, file)?;
+        let loaded =
+            load(&sandbox, file).map_err(|error| format!("{} cannot be loaded: {error}", file.display()))?;
         println!("# {loaded} contacts from {}", file.display());
     }
-    print_access(&sandbox)?;
-    tokio::signal::ctrl_c().await?;
+    // In this order Ctrl-C is listened to before anybody reads that it is.
+    tokio::try_join!(tokio::signal::ctrl_c(), async { print_access(&sandbox) })?;
     Ok(())
 }
 

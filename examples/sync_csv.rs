@@ -7,13 +7,18 @@
 //!     --state customers.state --rejects rejects.csv
 //! ```
 //!
-//! Exit status: 0 all is well, 1 some rows need looking after or the run ended early, 2 nothing could be done.
+//! Exit status: 0 all is well, 1 some rows need looking after or the run ended early, 2 nothing was done.
+//!
+//! Ctrl-C lets the requests under way finish, and the next run does the rest. So it does if the program is killed.
 
 use std::{
     error::Error as StdError,
-    fs::File,
-    path::{Path, PathBuf},
-    process::ExitCode,
+    fmt::Display,
+    fs::{self, File},
+    future,
+    io::{self, Write as _},
+    path::{self, Path, PathBuf},
+    process::{self, ExitCode},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,15 +27,17 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use reverse_etl::{
     Activation, Event, FieldName, Mapping, Problem, RedbStore, Source,
-    emarsys::{Client, ContactsDestination, Credentials, ListId, ListRef},
+    emarsys::{Client, ContactsDestination, Credentials, ListId},
 };
 
 type Result<T, E = Box<dyn StdError>> = std::result::Result<T, E>;
 
 /// Sync a CSV file to Emarsys contacts: only what changed since the last run.
 ///
-/// Credentials come from the environment: EMARSYS_CLIENT_ID and EMARSYS_CLIENT_SECRET (API v3), or EMARSYS_USERNAME and
-/// EMARSYS_SECRET (API v2).
+/// Credentials come from the environment: EMARSYS_CLIENT_ID and EMARSYS_CLIENT_SECRET (API v3), else EMARSYS_USERNAME
+/// and EMARSYS_SECRET (API v2).
+///
+/// Exit status: 0 all is well, 1 some rows need looking after or the run ended early, 2 nothing was done.
 #[derive(Debug, Parser)]
 #[command(verbatim_doc_comment)]
 #[expect(clippy::doc_markdown, reason = "it is the text of --help")]
@@ -47,16 +54,20 @@ struct Options {
     /// Column into a text field of the same name, created if it is missing
     #[arg(long = "custom", value_name = "COLUMN")]
     customs: Vec<String>,
-    /// Contact list for contacts that are created; a number is an id
-    #[arg(long, value_name = "NAME|ID", requires = "insert")]
-    list: Option<String>,
     /// Create contacts that do not exist, in the list
-    #[arg(long, requires = "list")]
+    #[arg(long, requires = "created_in")]
     insert: bool,
+    /// Contact list for contacts that are created; it must exist
+    #[arg(long, value_name = "NAME", requires = "insert", group = "created_in")]
+    list: Option<String>,
+    /// The same list by its id
+    #[arg(long, value_name = "ID", requires = "insert", group = "created_in")]
+    list_id: Option<u64>,
     /// File that remembers what Emarsys has confirmed
     #[arg(long, value_name = "FILE")]
     state: PathBuf,
-    /// File for the rows that were not synced, with row number, code and reason
+    /// File for the rows that were not synced or need a look: row number, kind, code, column, field and reason. It is
+    /// written anew by every run
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
     /// Address of the API
@@ -65,8 +76,8 @@ struct Options {
     /// Address for OAuth tokens; default: /oauth2/token below the base URL, if one is given
     #[arg(long, value_name = "URL")]
     token_url: Option<String>,
-    /// How long a request without an answer may still take effect; such rows wait as long. A value below the default of
-    /// 120 also shortens the time in which a batch has to be sent
+    /// How long a request without an answer may still take effect: before, its rows are not sent again [default: 120].
+    /// Less than 90 also shortens the time in which a batch has to be sent
     #[arg(long, value_name = "SECONDS")]
     late: Option<u64>,
     /// Show what would be done, and write nothing but the rejects
@@ -92,61 +103,83 @@ async fn main() -> ExitCode {
     }
 }
 
-/// An error and its causes, each once.
+/// What is wrong and what to do, and in brackets the causes, each once.
 fn sentence(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
+    let text = error.to_string();
+    let mut causes = String::new();
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
+        if !text.contains(&cause_text) && !causes.contains(&cause_text) {
+            let colon = if causes.is_empty() { "" } else { ": " };
+            causes = format!("{causes}{colon}{cause_text}");
         }
         source = cause.source();
     }
-    text
+    if causes.is_empty() { text } else { format!("{text} ({causes})") }
 }
 
 async fn sync(options: Options) -> Result<ExitCode> {
-    let mut csv = csv::Reader::from_path(&options.csv)
-        .map_err(|error| format!("{} cannot be read ({error}): check the path", options.csv.display()))?;
-    let header = csv.headers()?.clone();
-    let bar = Arc::new(ProgressBar::no_length());
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} rows {msg}")?);
-    let rejects = Arc::new(Rejects::create(options.rejects.as_deref())?);
-    let sync = Activation::new(mapping(&options), contacts(&options)?, RedbStore::open(&options.state)?)
-        .observe(observer(Arc::clone(&bar), Arc::clone(&rejects)));
+    let unreadable =
+        |error| format!("{} cannot be read ({error}): check the path and the file", options.csv.display());
+    let mut csv = csv::Reader::from_path(&options.csv).map_err(unreadable)?;
+    let header = csv.headers().map_err(unreadable)?.clone();
+    if header.is_empty() {
+        return Err(
+            format!("{} is empty: its first line has to name the columns", options.csv.display()).into()
+        );
+    }
+    let (contacts, store) = (contacts(&options)?, RedbStore::open(&options.state)?);
+    let rejects = Arc::new(Rejects::create(&options)?);
+    let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} rows")?);
+    let sync = Activation::new(mapping(&options), contacts, store)
+        .observe(observer(bar.clone(), Arc::clone(&rejects)));
 
     let plan = sync.plan(Source::text(&header, csv.into_records())).await?;
-    println!("{plan}");
-    let counts = plan.counts();
-    let has_unsent_rows = counts.invalid + counts.withheld > 0;
+    print(&plan);
     if options.dry_run {
         rejects.finish()?;
-        let status = if plan.refusals().is_empty() { u8::from(has_unsent_rows) } else { 2 };
-        return Ok(ExitCode::from(status));
-    }
-    bar.set_length(counts.planned());
-    let stop = async {
-        // Where signals cannot be listened to, the run simply goes on to its end.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
+        if !plan.refusals().is_empty() {
+            return Err(plan.refusals().join("; ").into());
         }
-    };
-    let result = sync.apply_until(plan, stop).await;
+        let counts = plan.counts();
+        return Ok(ExitCode::from(u8::from(counts.invalid + counts.withheld > 0)));
+    }
+    bar.set_length(plan.counts().planned());
+    let result = sync.apply_until(plan, stop()).await;
     bar.finish_and_clear();
-    rejects.finish()?;
-    match result {
-        Ok(report) => {
-            println!("{report}");
-            Ok(ExitCode::from(u8::from(!report.is_clean())))
-        }
-        Err(error) => {
-            let sent = error.report().map_or(0, |report| report.batches);
-            error.report().iter().for_each(|report| println!("{report}"));
-            eprintln!("error: {}", sentence(&error));
-            Ok(ExitCode::from(if sent > 0 { 1 } else { 2 }))
-        }
+    let (report, failure) = match result {
+        Ok(report) => (report, None),
+        Err(error) => match error.report() {
+            Some(report) => (report.clone(), Some(error.into())),
+            None => return Err(error.into()),
+        },
+    };
+    print(&report);
+    let failure = failure.or_else(|| rejects.finish().err());
+    if let Some(error) = &failure {
+        eprintln!("error: {}", sentence(&**error));
     }
+    Ok(ExitCode::from(u8::from(failure.is_some() || !report.is_clean())))
+}
+
+/// A reader who went away, as at the end of a pipe, does not stop the sync.
+fn print(text: &impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Ready at the first Ctrl-C. A second one ends the program at once, and the next run sends again what got no answer.
+async fn stop() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Where signals cannot be listened to, the run simply goes on to its end.
+        return future::pending().await;
+    }
+    eprintln!("stopping: requests under way are waited for; Ctrl-C once more ends the program at once");
+    tokio::spawn(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            process::exit(1);
+        }
+    });
 }
 
 fn mapping(options: &Options) -> Mapping {
@@ -175,12 +208,10 @@ fn contacts(options: &Options) -> Result<ContactsDestination> {
         limits = limits.late(late).send_within(send_within).clock_margin(late.min(Duration::from_secs(30)));
     }
     let contacts = ContactsDestination::new(client.build()?).limits(limits);
-    Ok(match &options.list {
-        Some(list) => contacts.insert_into(match list.parse() {
-            Ok(id) => ListRef::from(ListId::new(id)),
-            Err(_) => ListRef::from(list.as_str()),
-        }),
-        None => contacts,
+    Ok(match (&options.list, options.list_id) {
+        (Some(name), _) => contacts.insert_into(name.as_str()),
+        (None, Some(id)) => contacts.insert_into(ListId::new(id)),
+        (None, None) => contacts,
     })
 }
 
@@ -197,14 +228,16 @@ fn credentials() -> Result<Credentials> {
 }
 
 /// Moves the bar, and keeps the rows that were not synced.
-fn observer(bar: Arc<ProgressBar>, rejects: Arc<Rejects>) -> impl Fn(&Event<'_>) + Send + Sync + 'static {
+fn observer(bar: ProgressBar, rejects: Arc<Rejects>) -> impl Fn(&Event<'_>) + Send + Sync + 'static {
     move |event| match event {
         Event::Problem(problem) => rejects.add(problem),
         Event::Progress { done, .. } => bar.set_position(*done),
         Event::Waiting { rows, until } => {
             let left =
                 until.elapsed().map_or_else(|early| early.duration(), |_| Duration::ZERO).as_secs() + 1;
-            bar.set_message(format!("({rows} wait {left} s for late effects of an earlier run)"));
+            let note =
+                format!("{rows} rows wait for {left} s: what an earlier run sent may still take effect");
+            bar.suspend(|| eprintln!("{note}"));
         }
         _ => {}
     }
@@ -214,14 +247,13 @@ fn observer(bar: Arc<ProgressBar>, rejects: Arc<Rejects>) -> impl Fn(&Event<'_>)
 struct Rejects(Option<Mutex<csv::Writer<File>>>);
 
 impl Rejects {
-    fn create(path: Option<&Path>) -> Result<Self> {
-        let Some(path) = path else { return Ok(Self(None)) };
-        let mut options = File::options();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path);
-        let file = file.map_err(|error| format!("{} cannot be written ({error})", path.display()))?;
+    fn create(options: &Options) -> Result<Self> {
+        let Some(path) = &options.rejects else { return Ok(Self(None)) };
+        if [&options.csv, &options.state].into_iter().any(|other| is_same(path, other)) {
+            return Err(format!("{} is no file for rejects: name one of their own", path.display()).into());
+        }
+        let file = private(path)
+            .map_err(|error| format!("{} cannot be written ({error}): check the path", path.display()))?;
         let mut writer = csv::Writer::from_writer(file);
         writer.write_record(["row", "kind", "code", "column", "field", "reason"])?;
         Ok(Self(Some(Mutex::new(writer))))
@@ -244,4 +276,28 @@ impl Rejects {
             None => Ok(()),
         }
     }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).or_else(|_| path::absolute(path));
+    matches!((real(one), real(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// An empty file that only its owner may read, on Unix.
+fn private(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+
+        let file = options.mode(0o600).open(path)?;
+        if file.metadata()?.is_file() {
+            // It may have been there before.
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        }
+        Ok(file)
+    }
+    #[cfg(not(unix))]
+    options.open(path)
 }

@@ -26,8 +26,6 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert_eq!(error.delivery(), Delivery::Unknown);
 /// assert!(error.is_retryable());
 /// ```
-#[derive(thiserror::Error)]
-#[error("{}", .0.text)]
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -209,9 +207,29 @@ impl fmt::Debug for Error {
     }
 }
 
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cause_can_be_followed() {
+        let error = Error::config("the file is of no use").with_source(std::io::Error::other("it is empty"));
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        assert_eq!(cause.as_deref(), Some("it is empty"));
+        assert!(std::error::Error::source(&Error::config("no cause")).is_none());
+    }
 
     #[test]
     fn error_is_one_pointer_wide() {

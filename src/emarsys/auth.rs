@@ -345,7 +345,8 @@ impl Tokens {
         let response = match response {
             Ok(response) => response,
             Err(TransportError::NotConnected(cause)) => {
-                return Err(failure(Signal::NotConnected, "no connection to the token server").because(cause));
+                let text = "no connection to the token server: check its URL and the network";
+                return Err(failure(Signal::NotConnected, text).because(cause));
             }
             Err(TransportError::NoAnswer(cause)) => {
                 return Err(failure(Signal::NoAnswer, "no answer from the token server").because(cause));

@@ -455,7 +455,8 @@ impl Call {
     fn no_response(&self, error: TransportError) -> Failure {
         match error {
             TransportError::NotConnected(cause) => {
-                let mut failure = self.failure(Signal::NotConnected, "could not connect; nothing was sent");
+                let text = "could not connect, so nothing was sent: check the base URL and the network";
+                let mut failure = self.failure(Signal::NotConnected, text);
                 failure.error = failure.error.with_source(cause);
                 failure
             }

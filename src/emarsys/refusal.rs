@@ -86,7 +86,9 @@ impl std::error::Error for Rejection {}
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: HTTP {}, ", self.endpoint, self.status)?;
-        write_reason(f, self.code, self.field, self.code.map_or("", meaning))
+        // With 401 the code is one that says other things elsewhere.
+        let code = self.code.filter(|_| self.status != 401);
+        write_reason(f, self.code, self.field, code.map_or("", meaning))
     }
 }
 
@@ -169,6 +171,12 @@ mod tests {
             refusal.to_string(),
             "POST contact: HTTP 400, reply code 2020: no contact list has this id; it may have been deleted"
         );
+    }
+
+    #[test]
+    fn refused_credentials_are_not_called_a_request_that_was_not_understood() {
+        let refusal = Refusal { endpoint: "GET settings".into(), status: 401, code: Some(1), field: None };
+        assert_eq!(refusal.to_string(), "GET settings: HTTP 401, reply code 1");
     }
 
     #[test]

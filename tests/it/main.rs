@@ -1,3 +1,4 @@
 //! Behaviour through the public API: one binary for all of it.
 
 mod contacts;
+mod programs;
