@@ -27,7 +27,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use reverse_etl::{
     Activation, Event, FieldName, Mapping, Problem, RedbStore, Source,
-    emarsys::{Client, ContactsDestination, Credentials, ListId},
+    emarsys::{Client, ContactsDestination, Credentials, ListId, ListRef},
 };
 
 type Result<T, E = Box<dyn StdError>> = std::result::Result<T, E>;
@@ -55,14 +55,11 @@ struct Options {
     #[arg(long = "custom", value_name = "COLUMN")]
     customs: Vec<String>,
     /// Create contacts that do not exist, in the list
-    #[arg(long, requires = "created_in")]
+    #[arg(long, requires = "list")]
     insert: bool,
-    /// Contact list for contacts that are created; it must exist
-    #[arg(long, value_name = "NAME", requires = "insert", group = "created_in")]
+    /// Contact list for contacts that are created; it must exist. A number is an id
+    #[arg(long, value_name = "NAME|ID", requires = "insert")]
     list: Option<String>,
-    /// The same list by its id
-    #[arg(long, value_name = "ID", requires = "insert", group = "created_in")]
-    list_id: Option<u64>,
     /// File that remembers what Emarsys has confirmed
     #[arg(long, value_name = "FILE")]
     state: PathBuf,
@@ -208,10 +205,12 @@ fn contacts(options: &Options) -> Result<ContactsDestination> {
         limits = limits.late(late).send_within(send_within).clock_margin(late.min(Duration::from_secs(30)));
     }
     let contacts = ContactsDestination::new(client.build()?).limits(limits);
-    Ok(match (&options.list, options.list_id) {
-        (Some(name), _) => contacts.insert_into(name.as_str()),
-        (None, Some(id)) => contacts.insert_into(ListId::new(id)),
-        (None, None) => contacts,
+    Ok(match &options.list {
+        Some(list) => contacts.insert_into(match list.parse() {
+            Ok(id) => ListRef::from(ListId::new(id)),
+            Err(_) => ListRef::from(list.as_str()),
+        }),
+        None => contacts,
     })
 }
 

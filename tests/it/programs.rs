@@ -362,16 +362,10 @@ fn sync_without_insert_mode_updates_those_who_exist_and_nobody_else() {
 }
 
 #[test]
-fn list_whose_name_is_a_number_is_a_name_and_its_id_is_an_id() {
+fn list_may_be_given_by_its_id() {
     let people = people(3);
     let world = World::new(&people);
-    let list = world.sandbox.add_list("2024");
-    run(&mut world.command(&["--insert", "--list", "2024"])).assert(0);
-    let by_name = world.sandbox.contacts_with(3, &people[1].email);
-    assert_eq!(*by_name[0].lists(), BTreeSet::from([list]));
-
-    let world = World::new(&people);
-    run(&mut world.command(&["--insert", "--list-id", &world.list.to_string()])).assert(0);
+    run(&mut world.command(&["--insert", "--list", &world.list.to_string()])).assert(0);
     world.assert_equals(&people, true);
 }
 
@@ -673,7 +667,7 @@ fn list_that_is_not_one_is_refused() {
         assert_refused(&world, &args.join(" "), &mut world.command(args), says);
     };
     refused(&["--insert", "--list", "Nobody"], &["`Nobody`", "create it"]);
-    refused(&["--insert", "--list-id", "99999"], &["99999", "check the id"]);
+    refused(&["--insert", "--list", "99999"], &["99999", "check the id"]);
     refused(&["--insert", "--list", "Twice"], &["`Twice`", &first.to_string(), &second.to_string()]);
     refused(&["--insert"], &["--list"]);
     refused(&["--list", LIST], &["--insert"]);

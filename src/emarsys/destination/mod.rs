@@ -68,8 +68,7 @@ impl ListRef {
         let found = if exact.is_empty() { ids(&|known| fold(known) == fold(name)) } else { exact };
         match found.as_slice() {
             [] => Err(Error::config(format!(
-                "the account has no contact list `{name}`: create it in Emarsys first, or check the name (an id is given \
-                 as a `ListId`)"
+                "the account has no contact list `{name}`: create it in Emarsys first, or check the name"
             ))),
             [id] => Ok(*id),
             several => Err(Error::config(format!(
