@@ -281,8 +281,15 @@ impl<'p> Planner<'p> {
                     None => {
                         self.met.insert(hash, Met::new(row, None, Counted::Invalid));
                     }
-                    Some(first) if self.options.duplicates == DuplicatePolicy::First && first.is_valid() => {}
-                    Some(first) => self.clash(hash, first, row),
+                    Some(first) => match self.options.duplicates {
+                        DuplicatePolicy::Withhold => self.clash(hash, first, row),
+                        DuplicatePolicy::First => {}
+                        // It is the last one so far, and the earlier ones are out of date.
+                        DuplicatePolicy::Last => {
+                            self.withdraw(first);
+                            self.met.insert(hash, Met::new(row, None, Counted::Invalid));
+                        }
+                    },
                 }
             }
         }
