@@ -566,7 +566,11 @@ impl<'p> Planner<'p> {
     }
 
     fn creates_missing(&self) -> bool {
-        self.head.operations.contains(&Operation::Insert) || self.options.missing == MissingPolicy::Send
+        match self.options.missing {
+            MissingPolicy::Ask => self.head.operations.contains(&Operation::Insert),
+            MissingPolicy::Send => true,
+            MissingPolicy::Leave => false,
+        }
     }
 
     /// Rows that the source does not have: removed if it is complete, resolved if they are in doubt.
