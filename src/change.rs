@@ -266,12 +266,76 @@ pub(crate) struct Entry {
     /// It is sent to find out whether it exists, and nothing else: what it differs in was rejected.
     pub(crate) key_only: bool,
     pub(crate) place: Option<String>,
+    #[serde(with = "exact")]
     pub(crate) values: Vec<(Slot, Value)>,
+    #[serde(with = "exact")]
     pub(crate) on_create: Vec<(u16, Value)>,
     /// Slot and fingerprint of every mapped field that the row has.
     pub(crate) wanted: FieldFingerprints,
     pub(crate) print: u64,
     pub(crate) sent: u64,
+}
+
+/// Values as a plan's file keeps them: read back they are what they were. A date does not become a text, and a
+/// floating-point number keeps its last bit, since the fingerprints are those of the value that was planned.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use crate::record::Value;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Exact {
+        Null,
+        Bool(bool),
+        /// Digits, since JSON numbers of many of them are rounded.
+        Int(String),
+        /// The bits.
+        Float(u64),
+        Text(String),
+        Date(chrono::NaiveDate),
+        List(Vec<Exact>),
+    }
+
+    impl From<&Value> for Exact {
+        fn from(value: &Value) -> Self {
+            match value {
+                Value::Null => Self::Null,
+                Value::Bool(value) => Self::Bool(*value),
+                Value::Int(value) => Self::Int(value.to_string()),
+                Value::Float(value) => Self::Float(value.to_bits()),
+                Value::Text(text) => Self::Text(text.clone()),
+                Value::Date(day) => Self::Date(*day),
+                Value::List(values) => Self::List(values.iter().map(Self::from).collect()),
+            }
+        }
+    }
+
+    impl Exact {
+        fn value(self) -> Option<Value> {
+            Some(match self {
+                Self::Null => Value::Null,
+                Self::Bool(value) => Value::Bool(value),
+                Self::Int(digits) => Value::Int(digits.parse().ok()?),
+                Self::Float(bits) => Value::Float(f64::from_bits(bits)),
+                Self::Text(text) => Value::Text(text),
+                Self::Date(day) => Value::Date(day),
+                Self::List(values) => {
+                    Value::List(values.into_iter().map(Self::value).collect::<Option<_>>()?)
+                }
+            })
+        }
+    }
+
+    pub(super) fn serialize<S: Serializer>(values: &[(u16, Value)], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(|(slot, value)| (slot, Exact::from(value))))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u16, Value)>, D::Error> {
+        let values: Vec<(u16, Exact)> = Vec::deserialize(from)?;
+        let values = values.into_iter().map(|(slot, value)| Some((slot, value.value()?)));
+        values.collect::<Option<_>>().ok_or_else(|| D::Error::custom("a number that is none"))
+    }
 }
 
 /// The sort of a plan's entry.
