@@ -379,6 +379,11 @@ impl Entry {
         KeyHash::from_bytes(self.hash.0)
     }
 
+    /// Whether it is a row of the source that is to be sent and is not known to exist.
+    pub(crate) fn is_new(&self) -> bool {
+        self.step == Step::Send && self.kind == ChangeKind::Added
+    }
+
     /// Roughly the memory that it takes.
     pub(crate) fn weight(&self) -> usize {
         let text = |value: &Value| match value {

@@ -205,7 +205,7 @@ impl Plan {
             for entry in entries.by_ref() {
                 let entry = entry?;
                 let is_missing = entry.step == Step::Ask;
-                if is_missing || (added && entry.step == Step::Send && !entry.known) {
+                if is_missing || (added && entry.is_new()) {
                     asked.push((is_missing, entry.row));
                     keys.push(entry.key);
                     if keys.len() == ASKED_AT_ONCE {
@@ -245,7 +245,8 @@ impl Plan {
         Ok(self)
     }
 
-    /// Writes the plan as JSON Lines: a first line about the plan, then an entry a line.
+    /// Writes the plan as JSON Lines: a first line about the plan, then an entry a line, and a last line that says how
+    /// many there are.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if `out` cannot be written to.
