@@ -1,6 +1,6 @@
 //! Diff: a row and what the state knows of it give a change, or nothing.
 
-use std::{fmt, io, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, fmt, io, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
@@ -181,8 +181,9 @@ impl Change {
         }
     }
 
-    /// The text without the row's key and values.
-    pub(crate) fn blacked_out(&self, text: &str) -> String {
+    /// The text without the row's key and values, and without the keys of the rows that were sent with it.
+    pub(crate) fn blacked_out(&self, text: &str, batch: &Keys) -> String {
+        let text = &batch.blacked_out(text);
         let mut secrets = vec![self.key().as_str().to_owned()];
         for field in self.fields.iter().chain(self.on_create.iter()) {
             collect_texts(field.value(), &mut secrets);
@@ -190,6 +191,40 @@ impl Change {
         black_out(text, &secrets)
     }
 }
+
+/// The keys of a batch: a destination may speak of one row in what it says of another.
+pub(crate) struct Keys {
+    folded: HashSet<Vec<char>>,
+}
+
+impl Keys {
+    pub(crate) fn new(changes: &[Change]) -> Self {
+        Self { folded: changes.iter().map(|change| folded(change.key().as_str())).collect() }
+    }
+
+    /// The text without these keys, wherever one stands between blanks, quotes or other characters that no e-mail has.
+    pub(crate) fn blacked_out(&self, text: &str) -> String {
+        let is_in_key = |char: char| char.is_alphanumeric() || "@.!#$%&*+/=?^_{|}~-".contains(char);
+        let mut shown = String::with_capacity(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let is_key = rest.starts_with(is_in_key);
+            let end = rest.find(|char| is_in_key(char) != is_key).unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            let bare = word.trim_matches(|char: char| !char.is_alphanumeric());
+            if is_key && bare.chars().count() >= LONG && self.folded.contains(&folded(bare)) {
+                shown.push_str(&word.replacen(bare, "…", 1));
+            } else {
+                shown.push_str(word);
+            }
+            rest = after;
+        }
+        shown
+    }
+}
+
+/// A text that is blacked out wherever it stands has at least so many characters.
+const LONG: usize = 4;
 
 /// Counts what is written.
 struct ByteCount(usize);
@@ -217,7 +252,6 @@ fn collect_texts(value: &Value, texts: &mut Vec<String>) {
 /// Replaces each of `secrets`, whatever its case: anywhere if it is long, as a word of its own if it is short, since a
 /// single letter stands in every text.
 fn black_out(text: &str, secrets: &[String]) -> String {
-    const LONG: usize = 4;
     let mut folded_secrets: Vec<Vec<char>> = secrets.iter().map(|secret| folded(secret)).collect();
     folded_secrets.retain(|secret| !secret.is_empty());
     folded_secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));

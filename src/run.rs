@@ -22,7 +22,7 @@ use hashbrown::HashMap;
 use crate::{
     Error, ErrorKind, Result,
     batch::{Batch, Ledger, Settled},
-    change::{Change, ChangeKind, Entry, Phase, Step},
+    change::{Change, ChangeKind, Entry, Keys, Phase, Step},
     destination::{Limits, Operation, Target},
     event::{Event, Observer, Problem, ProblemKind},
     fingerprint::{KeyHash, RowFingerprint},
@@ -130,6 +130,14 @@ struct Row {
     prior: Option<Mark>,
     /// Whether the row is not in the source and counted apart.
     is_resolved: bool,
+}
+
+/// What a destination said of a batch as a whole.
+struct Said<'s> {
+    keys: &'s Keys,
+    why: Option<&'s str>,
+    /// Nothing was sent, since the time for it had passed.
+    is_late: bool,
 }
 
 /// A change that waits to be put into a batch.
@@ -647,19 +655,21 @@ impl<'s> Run<'s> {
 
     fn settle(&mut self, settled: Settled) -> Result<()> {
         let Settled { operation, changes, outcomes } = settled;
-        let (notes, interrupted) = (outcomes.notes, outcomes.interrupted);
+        let keys = Keys::new(&changes);
+        let notes = outcomes.notes;
+        let interrupted = outcomes.interrupted.map(|error| error.map_text(|text| keys.blacked_out(text)));
         let why = interrupted.as_ref().map(ToString::to_string);
         let is_late = interrupted.as_ref().is_none_or(|error| error.kind() == ErrorKind::Expired);
         let is_silent =
             outcomes.rows.iter().all(|outcome| matches!(outcome, Outcome::Unknown | Outcome::NotAttempted));
         for (index, text) in notes {
             if let Some(change) = changes.get(index) {
-                let text = change.blacked_out(&text);
+                let text = change.blacked_out(&text, &keys);
                 self.problem(change, ProblemKind::Note, None, None, text);
             }
         }
         for (change, outcome) in changes.into_iter().zip(outcomes.rows) {
-            self.settle_row(operation, change, outcome, why.as_deref(), is_late);
+            self.settle_row(operation, change, outcome, &Said { keys: &keys, why: why.as_deref(), is_late });
         }
         match interrupted {
             Some(error) if !error.is_retryable() => return Err(error),
@@ -675,14 +685,7 @@ impl<'s> Run<'s> {
     }
 
     /// One row, one event of its record, and one count unless the row goes out once more.
-    fn settle_row(
-        &mut self,
-        operation: Operation,
-        mut change: Change,
-        outcome: Outcome,
-        why: Option<&str>,
-        is_late: bool,
-    ) {
+    fn settle_row(&mut self, operation: Operation, mut change: Change, outcome: Outcome, said: &Said<'_>) {
         let hash = change.hash();
         let Some(mut row) = self.in_flight.remove(&hash) else { return };
         let prints = change.prints();
@@ -722,17 +725,17 @@ impl<'s> Run<'s> {
                 let (now, backoff) = (self.host.wall(), self.head.rejected.backoff());
                 row.record.rejected(&change.sending(operation, &prints), &code, prior, now, backoff);
                 self.tally(&change).rejected += 1;
-                let text = change.blacked_out(&message);
+                let text = change.blacked_out(&message, said.keys);
                 self.problem(&change, ProblemKind::Rejected, Some(code), field, text);
             }
             Outcome::Unknown => {
                 self.tally(&change).unknown += 1;
-                let text = change.blacked_out(why.unwrap_or("no answer came for this row"));
+                let text = change.blacked_out(said.why.unwrap_or("no answer came for this row"), said.keys);
                 self.problem(&change, ProblemKind::Unknown, None, None, text);
             }
             Outcome::NotAttempted => {
                 row.record.not_attempted(prior);
-                if is_late && change.delays < DELAYS_MAX && self.failure.is_none() {
+                if said.is_late && change.delays < DELAYS_MAX && self.failure.is_none() {
                     change.delays += 1;
                     self.put(hash, &mut row);
                     let waiting = self.waiting(change, row);
