@@ -655,7 +655,11 @@ impl<'s> Run<'s> {
 
     fn settle(&mut self, settled: Settled) -> Result<()> {
         let Settled { operation, changes, outcomes } = settled;
-        let keys = Keys::new(&changes);
+        let is_told = |outcome: &Outcome| matches!(outcome, Outcome::Rejected { .. } | Outcome::Unknown);
+        let is_quiet =
+            outcomes.notes.is_empty() && outcomes.interrupted.is_none() && !outcomes.rows.iter().any(is_told);
+        // Nobody looks for keys where nothing is said.
+        let keys = Keys::new(if is_quiet { &[] } else { &changes });
         let notes = outcomes.notes;
         let interrupted = outcomes.interrupted.map(|error| error.map_text(|text| keys.blacked_out(text)));
         let why = interrupted.as_ref().map(ToString::to_string);
@@ -722,6 +726,7 @@ impl<'s> Run<'s> {
                 return;
             }
             Outcome::Rejected { code, field, message } => {
+                let code = said.keys.blacked_out(&code);
                 let (now, backoff) = (self.host.wall(), self.head.rejected.backoff());
                 row.record.rejected(&change.sending(operation, &prints), &code, prior, now, backoff);
                 self.tally(&change).rejected += 1;
