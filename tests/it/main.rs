@@ -1,3 +1,8 @@
 //! Behaviour through the public API: one binary for all of it.
 
 mod contacts;
+mod fixture;
+mod mapping;
+mod plan;
+mod promises;
+mod run;
