@@ -248,6 +248,10 @@ impl<'s> Run<'s> {
         });
         run.begin(Vec::new());
         run.complete().await;
+        if run.failure.is_some() {
+            // The commit may have been stored all the same, and then nobody would give the state back.
+            run.give_back().await;
+        }
         match run.failure.take() {
             Some(error) => Err(error),
             None => Ok(run),
@@ -306,12 +310,17 @@ impl<'s> Run<'s> {
     pub async fn finish(mut self) -> Result<Report> {
         self.complete().await;
         self.give_up_ready();
-        while self.ledger.count_open() > 0 {
-            let left = self.last_deadline.map_or(Duration::ZERO, |deadline| deadline.remaining(&*self.host));
-            let is_over = !self.comes_back_within(left + self.limits.late).await;
+        let left = self.last_deadline.map_or(Duration::ZERO, |deadline| deadline.remaining(&*self.host));
+        let over = self.host.monotonic() + left + self.limits.late;
+        while self.ledger.count_open() > 0 && self.host.monotonic() < over {
+            let now = self.host.monotonic();
+            let pause = over.min(self.renewed + RENEWED_EVERY).saturating_sub(now);
+            self.comes_back_within(pause).await;
             self.take_settled();
-            if is_over {
-                break;
+            if self.is_renewal_due() && self.may_store() {
+                self.begin(Vec::new());
+                self.complete().await;
+                self.renewed = self.host.monotonic();
             }
         }
         self.take_settled();
@@ -320,12 +329,7 @@ impl<'s> Run<'s> {
             let tally = if row.is_resolved { &mut self.resolved } else { &mut self.outcomes };
             tally.unknown += 1;
         }
-        let is_damaged = self.failure.as_ref().is_some_and(|error| error.kind() == ErrorKind::StateDamaged);
-        if !self.is_lost && !is_damaged {
-            self.header.lease = None;
-            self.begin(Vec::new());
-            self.complete().await;
-        }
+        self.give_back().await;
         let planned = self.head.counts.planned();
         self.outcomes.not_attempted = planned.saturating_sub(self.outcomes.total());
         self.resolved.not_attempted = self.head.counts.resolved.saturating_sub(self.resolved.total());
@@ -344,6 +348,21 @@ impl<'s> Run<'s> {
             Some(error) => Err(error.with_report(report)),
             None => Ok(report),
         }
+    }
+
+    /// Stores what is left to store, and gives the state back.
+    async fn give_back(&mut self) {
+        if self.may_store() {
+            self.header.lease = None;
+            self.begin(Vec::new());
+            self.complete().await;
+        }
+    }
+
+    /// Whether the state is still this run's to write.
+    fn may_store(&self) -> bool {
+        let is_damaged = self.failure.as_ref().is_some_and(|error| error.kind() == ErrorKind::StateDamaged);
+        !self.is_lost && !is_damaged
     }
 
     /// The next thing there is to do: a commit begun, records loaded, or a wait. False if there is nothing.

@@ -460,6 +460,7 @@ async fn batch_that_nobody_gives_back_is_waited_for_until_its_answer_can_no_long
     let report = run.finish().await.unwrap();
     assert_eq!(tally(&report), [0, 0, 0, 2, 0]);
     assert_eq!(setup.clock.since(start), Duration::from_secs(90 + 120));
+    assert!(setup.store.commits() >= 2 + 7, "the state was held all the while: {}", setup.store.commits());
     settle(batch, &Outcome::applied());
     setup.assert_converges(&crowd(2, "a")).await;
 }
@@ -496,7 +497,7 @@ async fn store_that_fails_at_any_commit_leaves_a_state_that_is_right() {
 
 #[tokio::test]
 async fn hold_on_the_state_is_given_back_also_by_a_run_whose_commit_failed() {
-    for (number, stored) in [(2, false), (2, true), (3, false), (3, true)] {
+    for (number, stored) in [(1, false), (1, true), (2, false), (2, true), (3, false), (3, true)] {
         let setup = Setup::new(Service::Upserts).limits(Limits::rows(2));
         setup.store.fail(number, stored);
         setup.sync().run(&crowd(4, "a")).await.unwrap_err();
