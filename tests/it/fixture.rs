@@ -381,6 +381,7 @@ pub(crate) struct Store {
 struct Commits {
     count: usize,
     failing: Option<(usize, bool)>,
+    failing_from: Option<usize>,
     /// Each commit takes its time.
     slow: usize,
 }
@@ -397,6 +398,11 @@ impl Store {
     /// The commit `number`, from 1, fails, perhaps after it was stored.
     pub(crate) fn fail(&self, number: usize, stored: bool) {
         *self.commits.lock().unwrap() = Commits { failing: Some((number, stored)), ..Commits::default() };
+    }
+
+    /// The commit `number`, from 1, and all after it fail.
+    pub(crate) fn fail_from(&self, number: usize) {
+        *self.commits.lock().unwrap() = Commits { failing_from: Some(number), ..Commits::default() };
     }
 
     /// Every commit needs so many more polls.
@@ -446,7 +452,9 @@ impl StateStore for Store {
         let (slow, fails) = {
             let mut commits = self.commits.lock().unwrap();
             commits.count += 1;
-            (commits.slow, commits.failing.filter(|(number, _)| *number == commits.count))
+            let fails_for_good = commits.failing_from.filter(|number| *number <= commits.count);
+            let fails = commits.failing.filter(|(number, _)| *number == commits.count);
+            (commits.slow, fails.or(fails_for_good.map(|number| (number, false))))
         };
         for _ in 0..slow {
             yield_once().await;

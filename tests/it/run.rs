@@ -648,3 +648,90 @@ async fn request_limit_that_is_exhausted_stops_a_run_and_nothing_is_unknown() {
     assert_eq!(tally(error.report().unwrap()), [2, 0, 0, 0, 7]);
     assert_eq!(setup.people.calls().len(), 5, "no loop");
 }
+
+#[tokio::test]
+async fn outcomes_of_a_smaller_batch_leave_the_other_rows_unknown() {
+    let setup = Setup::new(Service::Upserts);
+    let mut run = started(&setup, &crowd(5, "a"), Limits::rows(3)).await;
+    let large = run.next_batch().await.unwrap();
+    let small = run.next_batch().await.unwrap();
+    let outcomes = small.all(&Outcome::applied());
+    drop(small);
+    large.settle(outcomes);
+    assert!(run.next_batch().await.is_none());
+    let report = run.finish().await.unwrap();
+    assert_adds_up(&report);
+    assert_eq!(tally(&report), [2, 0, 0, 3, 0]);
+    setup.assert_converges(&crowd(5, "a")).await;
+}
+
+#[tokio::test]
+async fn halves_of_a_batch_are_settled_on_their_own() {
+    let setup = Setup::new(Service::Upserts);
+    let mut run = started(&setup, &crowd(5, "a"), Limits::rows(5)).await;
+    let (first, second) = run.next_batch().await.unwrap().split();
+    assert_eq!((first.changes().len(), second.changes().len()), (3, 2));
+    let (one, none) = {
+        let (second, last) = second.split();
+        settle(last, &Outcome::applied());
+        second.split()
+    };
+    assert!(none.changes().is_empty());
+    drop(none);
+    settle(one, &Outcome::applied());
+    first.fail(Error::new(ErrorKind::Server, "overloaded"));
+    assert!(run.next_batch().await.is_none());
+    let report = run.finish().await.unwrap();
+    assert_eq!(tally(&report), [2, 0, 0, 0, 3]);
+}
+
+#[tokio::test]
+async fn rejected_row_that_a_removal_or_a_change_follows_is_sent() {
+    let setup = Setup::new(Service::Upserts);
+    let sync = || setup.with(names(), setup.options().remove_absent());
+    sync().run(&crowd(2, "a")).await.unwrap();
+    setup.people.answer(|_, batch, _| Some(Ok(batch.all(&Outcome::rejected("422", "no")))));
+    assert_eq!(tally(&sync().run(&crowd(1, "a")).await.unwrap()), [0, 0, 1, 0, 0], "a removal");
+    assert_eq!(sync().run(&crowd(1, "a")).await.unwrap().counts.planned(), 0, "it is in back-off");
+    setup.people.answer_by_itself();
+    setup.clock.advance(Duration::from_secs(3_601));
+    assert_eq!(sync().run(&crowd(1, "a")).await.unwrap().outcomes.applied, 1);
+    assert_eq!(setup.people.world().records.len(), 1);
+    assert_eq!(sync().run(&crowd(1, "a")).await.unwrap().counts.planned(), 0);
+}
+
+#[tokio::test]
+async fn row_whose_removal_got_no_answer_and_that_is_back_is_sent_whole() {
+    let setup = Setup::new(Service::Upserts);
+    let sync = || setup.with(names(), setup.options().remove_absent());
+    sync().run(&crowd(2, "a")).await.unwrap();
+    setup.people.answer(|_, batch, world| {
+        (batch.operation() == Operation::Remove).then(|| {
+            world.late.push(Call::of(batch));
+            Err(no_answer())
+        })
+    });
+    assert_eq!(tally(&sync().run(&crowd(1, "a")).await.unwrap()), [0, 0, 0, 1, 0]);
+    setup.people.answer_by_itself();
+    let people = setup.people.clone();
+    setup.clock.at_sleep(move || people.world().land());
+    assert_eq!(tally(&sync().run(&crowd(2, "a")).await.unwrap()), [1, 0, 0, 0, 0]);
+    assert_eq!(setup.people.world().value("p1@shop.test", "Name"), "N1a");
+    assert_eq!(sync().run(&crowd(2, "a")).await.unwrap().counts.planned(), 0);
+}
+
+#[tokio::test]
+async fn store_that_fails_for_good_is_an_error_with_a_report_and_loses_nothing() {
+    let mut setup = Setup::new(Service::Inserts).limits(Limits::rows(2));
+    for number in 1..8 {
+        setup.store.fail_from(number);
+        let error = setup.sync().run(&crowd(5, "a")).await;
+        setup.store = setup.store.reopened();
+        setup.assert_honest(&[crowd(5, "a")], &format!("from commit {number} on")).await;
+        if let Err(error) = error {
+            assert_eq!(error.kind(), ErrorKind::Io);
+        }
+    }
+    setup.assert_converges(&crowd(5, "a")).await;
+    assert_eq!(setup.people.world().list.len(), 5);
+}
