@@ -1,6 +1,6 @@
 //! Diff: a row and what the state knows of it give a change, or nothing.
 
-use std::{fmt, io, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, fmt, io, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
@@ -181,8 +181,9 @@ impl Change {
         }
     }
 
-    /// The text without the row's key and values.
-    pub(crate) fn blacked_out(&self, text: &str) -> String {
+    /// The text without the row's key and values, and without the keys of the rows that were sent with it.
+    pub(crate) fn blacked_out(&self, text: &str, batch: &Keys) -> String {
+        let text = &batch.blacked_out(text);
         let mut secrets = vec![self.key().as_str().to_owned()];
         for field in self.fields.iter().chain(self.on_create.iter()) {
             collect_texts(field.value(), &mut secrets);
@@ -190,6 +191,40 @@ impl Change {
         black_out(text, &secrets)
     }
 }
+
+/// The keys of a batch: a destination may speak of one row in what it says of another.
+pub(crate) struct Keys {
+    folded: HashSet<Vec<char>>,
+}
+
+impl Keys {
+    pub(crate) fn new(changes: &[Change]) -> Self {
+        Self { folded: changes.iter().map(|change| folded(change.key().as_str())).collect() }
+    }
+
+    /// The text without these keys, wherever one stands between blanks, quotes or other characters that no e-mail has.
+    pub(crate) fn blacked_out(&self, text: &str) -> String {
+        let is_in_key = |char: char| char.is_alphanumeric() || "@.!#$%&*+/=?^_{|}~-".contains(char);
+        let mut shown = String::with_capacity(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let is_key = rest.starts_with(is_in_key);
+            let end = rest.find(|char| is_in_key(char) != is_key).unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            let bare = word.trim_matches(|char: char| !char.is_alphanumeric());
+            if is_key && bare.chars().count() >= LONG && self.folded.contains(&folded(bare)) {
+                shown.push_str(&word.replacen(bare, "…", 1));
+            } else {
+                shown.push_str(word);
+            }
+            rest = after;
+        }
+        shown
+    }
+}
+
+/// A text that is blacked out wherever it stands has at least so many characters.
+const LONG: usize = 4;
 
 /// Counts what is written.
 struct ByteCount(usize);
@@ -217,7 +252,6 @@ fn collect_texts(value: &Value, texts: &mut Vec<String>) {
 /// Replaces each of `secrets`, whatever its case: anywhere if it is long, as a word of its own if it is short, since a
 /// single letter stands in every text.
 fn black_out(text: &str, secrets: &[String]) -> String {
-    const LONG: usize = 4;
     let mut folded_secrets: Vec<Vec<char>> = secrets.iter().map(|secret| folded(secret)).collect();
     folded_secrets.retain(|secret| !secret.is_empty());
     folded_secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -266,12 +300,76 @@ pub(crate) struct Entry {
     /// It is sent to find out whether it exists, and nothing else: what it differs in was rejected.
     pub(crate) key_only: bool,
     pub(crate) place: Option<String>,
+    #[serde(with = "exact")]
     pub(crate) values: Vec<(Slot, Value)>,
+    #[serde(with = "exact")]
     pub(crate) on_create: Vec<(u16, Value)>,
     /// Slot and fingerprint of every mapped field that the row has.
     pub(crate) wanted: FieldFingerprints,
     pub(crate) print: u64,
     pub(crate) sent: u64,
+}
+
+/// Values as a plan's file keeps them: read back they are what they were. A date does not become a text, and a
+/// floating-point number keeps its last bit, since the fingerprints are those of the value that was planned.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use crate::record::Value;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Exact {
+        Null,
+        Bool(bool),
+        /// Digits, since JSON numbers of many of them are rounded.
+        Int(String),
+        /// The bits.
+        Float(u64),
+        Text(String),
+        Date(chrono::NaiveDate),
+        List(Vec<Exact>),
+    }
+
+    impl From<&Value> for Exact {
+        fn from(value: &Value) -> Self {
+            match value {
+                Value::Null => Self::Null,
+                Value::Bool(value) => Self::Bool(*value),
+                Value::Int(value) => Self::Int(value.to_string()),
+                Value::Float(value) => Self::Float(value.to_bits()),
+                Value::Text(text) => Self::Text(text.clone()),
+                Value::Date(day) => Self::Date(*day),
+                Value::List(values) => Self::List(values.iter().map(Self::from).collect()),
+            }
+        }
+    }
+
+    impl Exact {
+        fn value(self) -> Option<Value> {
+            Some(match self {
+                Self::Null => Value::Null,
+                Self::Bool(value) => Value::Bool(value),
+                Self::Int(digits) => Value::Int(digits.parse().ok()?),
+                Self::Float(bits) => Value::Float(f64::from_bits(bits)),
+                Self::Text(text) => Value::Text(text),
+                Self::Date(day) => Value::Date(day),
+                Self::List(values) => {
+                    Value::List(values.into_iter().map(Self::value).collect::<Option<_>>()?)
+                }
+            })
+        }
+    }
+
+    pub(super) fn serialize<S: Serializer>(values: &[(u16, Value)], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(|(slot, value)| (slot, Exact::from(value))))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u16, Value)>, D::Error> {
+        let values: Vec<(u16, Exact)> = Vec::deserialize(from)?;
+        let values = values.into_iter().map(|(slot, value)| Some((slot, value.value()?)));
+        values.collect::<Option<_>>().ok_or_else(|| D::Error::custom("a number that is none"))
+    }
 }
 
 /// The sort of a plan's entry.
@@ -313,6 +411,11 @@ impl Entry {
 
     pub(crate) fn hash(&self) -> KeyHash {
         KeyHash::from_bytes(self.hash.0)
+    }
+
+    /// Whether it is a row of the source that is to be sent and is not known to exist.
+    pub(crate) fn is_new(&self) -> bool {
+        self.step == Step::Send && self.kind == ChangeKind::Added
     }
 
     /// Roughly the memory that it takes.

@@ -154,6 +154,11 @@ impl Error {
         self.0.report.as_deref()
     }
 
+    pub(crate) fn map_text(mut self, map: impl FnOnce(&str) -> String) -> Self {
+        self.0.text = map(&self.0.text);
+        self
+    }
+
     pub(crate) fn with_report(mut self, report: Report) -> Self {
         self.0.report = Some(Box::new(report));
         self

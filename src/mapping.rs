@@ -179,13 +179,9 @@ impl Mapping {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the target lacks a field that must exist, if two names are
     /// one field of it, or if a constant does not fit its field.
     pub fn bind(mut self, target: &Target) -> Result<Self> {
+        self.check_names()?;
         for (index, spec) in self.specs.iter().enumerate() {
             let name = spec.name();
-            if self.specs[..index].iter().any(|other| other.name() == name) {
-                return Err(Error::config(format!(
-                    "the field `{name}` is mapped twice: remove one of the two"
-                )));
-            }
             let Some(field) = target.fields.iter().find(|field| field.name == *name) else {
                 if target.any_field || target.missing().iter().any(|missing| missing.name() == name) {
                     continue;
@@ -212,6 +208,19 @@ impl Mapping {
         }
         self.target = Some(Arc::new(target.clone()));
         Ok(self)
+    }
+
+    /// Refuses a field that is mapped twice under one name.
+    fn check_names(&self) -> Result<()> {
+        let mut names: Vec<_> = self.specs.iter().map(FieldSpec::name).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => {
+                let name = pair[0];
+                Err(Error::config(format!("the field `{name}` is mapped twice: remove one of the two")))
+            }
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn target(&self) -> Option<&Target> {
@@ -298,6 +307,7 @@ enum OnCreate {
 impl Mapper {
     /// `slots` are those of [`Mapping::synced`], in its order.
     pub(crate) fn new(mapping: &Mapping, slots: &[Slot], prints: Fingerprinter) -> Result<Self> {
+        mapping.check_names()?;
         let mut columns = vec![mapping.key.clone()];
         let mut synced = Vec::new();
         let mut on_create = Vec::new();

@@ -22,7 +22,7 @@ use hashbrown::HashMap;
 use crate::{
     Error, ErrorKind, Result,
     batch::{Batch, Ledger, Settled},
-    change::{Change, ChangeKind, Entry, Phase, Step},
+    change::{Change, ChangeKind, Entry, Keys, Phase, Step},
     destination::{Limits, Operation, Target},
     event::{Event, Observer, Problem, ProblemKind},
     fingerprint::{KeyHash, RowFingerprint},
@@ -130,6 +130,14 @@ struct Row {
     prior: Option<Mark>,
     /// Whether the row is not in the source and counted apart.
     is_resolved: bool,
+}
+
+/// What a destination said of a batch as a whole.
+struct Said<'s> {
+    keys: &'s Keys,
+    why: Option<&'s str>,
+    /// Nothing was sent, since the time for it had passed.
+    is_late: bool,
 }
 
 /// A change that waits to be put into a batch.
@@ -240,6 +248,10 @@ impl<'s> Run<'s> {
         });
         run.begin(Vec::new());
         run.complete().await;
+        if run.failure.is_some() {
+            // The commit may have been stored all the same, and then nobody would give the state back.
+            run.give_back().await;
+        }
         match run.failure.take() {
             Some(error) => Err(error),
             None => Ok(run),
@@ -329,12 +341,17 @@ impl<'s> Run<'s> {
     pub async fn finish(mut self) -> Result<Report> {
         self.complete().await;
         self.give_up_ready();
-        while self.ledger.count_open() > 0 {
-            let left = self.last_deadline.map_or(Duration::ZERO, |deadline| deadline.remaining(&*self.host));
-            let is_over = !self.comes_back_within(left.saturating_add(self.limits.late)).await;
+        let left = self.last_deadline.map_or(Duration::ZERO, |deadline| deadline.remaining(&*self.host));
+        let over = self.host.monotonic().saturating_add(left).saturating_add(self.limits.late);
+        while self.ledger.count_open() > 0 && self.host.monotonic() < over {
+            let now = self.host.monotonic();
+            let pause = over.min(self.renewed + RENEWED_EVERY).saturating_sub(now);
+            self.comes_back_within(pause).await;
             self.take_settled();
-            if is_over {
-                break;
+            if self.is_renewal_due() && self.may_store() {
+                self.begin(Vec::new());
+                self.complete().await;
+                self.renewed = self.host.monotonic();
             }
         }
         self.take_settled();
@@ -343,12 +360,7 @@ impl<'s> Run<'s> {
             let tally = if row.is_resolved { &mut self.resolved } else { &mut self.outcomes };
             tally.unknown += 1;
         }
-        let is_damaged = self.failure.as_ref().is_some_and(|error| error.kind() == ErrorKind::StateDamaged);
-        if !self.is_lost && !is_damaged {
-            self.header.lease = None;
-            self.begin(Vec::new());
-            self.complete().await;
-        }
+        self.give_back().await;
         let planned = self.head.counts.planned();
         self.outcomes.not_attempted = planned.saturating_sub(self.outcomes.total());
         self.resolved.not_attempted = self.head.counts.resolved.saturating_sub(self.resolved.total());
@@ -368,6 +380,21 @@ impl<'s> Run<'s> {
             Some(error) => Err(error.with_report(report)),
             None => Ok(report),
         }
+    }
+
+    /// Stores what is left to store, and gives the state back.
+    async fn give_back(&mut self) {
+        if self.may_store() {
+            self.header.lease = None;
+            self.begin(Vec::new());
+            self.complete().await;
+        }
+    }
+
+    /// Whether the state is still this run's to write.
+    fn may_store(&self) -> bool {
+        let is_damaged = self.failure.as_ref().is_some_and(|error| error.kind() == ErrorKind::StateDamaged);
+        !self.is_lost && !is_damaged
     }
 
     /// The next thing there is to do: a commit begun, records loaded, or a wait. False if there is nothing.
@@ -679,7 +706,13 @@ impl<'s> Run<'s> {
 
     fn settle(&mut self, settled: Settled) -> Result<()> {
         let Settled { operation, changes, outcomes } = settled;
-        let (notes, interrupted) = (outcomes.notes, outcomes.interrupted);
+        let is_told = |outcome: &Outcome| matches!(outcome, Outcome::Rejected { .. } | Outcome::Unknown);
+        let is_quiet =
+            outcomes.notes.is_empty() && outcomes.interrupted.is_none() && !outcomes.rows.iter().any(is_told);
+        // Nobody looks for keys where nothing is said.
+        let keys = Keys::new(if is_quiet { &[] } else { &changes });
+        let notes = outcomes.notes;
+        let interrupted = outcomes.interrupted.map(|error| error.map_text(|text| keys.blacked_out(text)));
         let why = interrupted.as_ref().map(ToString::to_string);
         let is_late = interrupted.as_ref().is_none_or(|error| error.kind() == ErrorKind::Expired);
         let is_silent =
@@ -688,12 +721,12 @@ impl<'s> Run<'s> {
         tracing::debug!(?operation, rows = changes.len(), ?error, "batch settled");
         for (index, text) in notes {
             if let Some(change) = changes.get(index) {
-                let text = change.blacked_out(&text);
+                let text = change.blacked_out(&text, &keys);
                 self.problem(change, ProblemKind::Note, None, None, text);
             }
         }
         for (change, outcome) in changes.into_iter().zip(outcomes.rows) {
-            self.settle_row(operation, change, outcome, why.as_deref(), is_late);
+            self.settle_row(operation, change, outcome, &Said { keys: &keys, why: why.as_deref(), is_late });
         }
         match interrupted {
             Some(error) if error.ends_run() => return Err(error),
@@ -709,14 +742,7 @@ impl<'s> Run<'s> {
     }
 
     /// One row, one event of its record, and one count unless the row goes out once more.
-    fn settle_row(
-        &mut self,
-        operation: Operation,
-        mut change: Change,
-        outcome: Outcome,
-        why: Option<&str>,
-        is_late: bool,
-    ) {
+    fn settle_row(&mut self, operation: Operation, mut change: Change, outcome: Outcome, said: &Said<'_>) {
         let hash = change.hash();
         let Some(mut row) = self.in_flight.remove(&hash) else { return };
         let prints = change.prints();
@@ -753,20 +779,21 @@ impl<'s> Run<'s> {
                 return;
             }
             Outcome::Rejected { code, field, message } => {
+                let code = said.keys.blacked_out(&code);
                 let (now, backoff) = (self.host.wall(), self.head.rejected.backoff());
                 row.record.rejected(&change.sending(operation, &prints), &code, prior, now, backoff);
                 self.tally(&change).rejected += 1;
-                let text = change.blacked_out(&message);
+                let text = change.blacked_out(&message, said.keys);
                 self.problem(&change, ProblemKind::Rejected, Some(code), field, text);
             }
             Outcome::Unknown => {
                 self.tally(&change).unknown += 1;
-                let text = change.blacked_out(why.unwrap_or("no answer came for this row"));
+                let text = change.blacked_out(said.why.unwrap_or("no answer came for this row"), said.keys);
                 self.problem(&change, ProblemKind::Unknown, None, None, text);
             }
             Outcome::NotAttempted => {
                 row.record.not_attempted(prior);
-                if is_late && change.delays < DELAYS_MAX && self.failure.is_none() {
+                if said.is_late && change.delays < DELAYS_MAX && self.failure.is_none() {
                     change.delays += 1;
                     self.put(hash, &mut row);
                     let waiting = self.waiting(change, row);

@@ -115,6 +115,15 @@ pub(crate) struct Head {
 
 const FORMAT: u32 = 1;
 
+/// A line of a plan's file, after the first.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Line {
+    Entry(Box<Entry>),
+    /// There is nothing more, and there were so many entries: a file that was cut lacks it.
+    End(u64),
+}
+
 /// Every change that a sync would make.
 ///
 /// What it holds is personal data: a file that it is written to should be readable by its owner alone.
@@ -210,7 +219,7 @@ impl Plan {
             for entry in entries.by_ref() {
                 let entry = entry?;
                 let is_missing = entry.step == Step::Ask;
-                if is_missing || (added && entry.step == Step::Send && !entry.known) {
+                if is_missing || (added && entry.is_new()) {
                     asked.push((is_missing, entry.row));
                     keys.push(entry.key);
                     if keys.len() == ASKED_AT_ONCE {
@@ -250,16 +259,20 @@ impl Plan {
         Ok(self)
     }
 
-    /// Writes the plan as JSON Lines: a first line about the plan, then an entry a line.
+    /// Writes the plan as JSON Lines: a first line about the plan, then an entry a line, and a last line that says how
+    /// many there are.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if `out` cannot be written to.
     pub fn write_to(&self, out: impl io::Write) -> Result<()> {
         let mut out = io::BufWriter::new(out);
         spool::write_line(&mut out, &self.head)?;
+        let mut entries = 0;
         for entry in self.spool.entries() {
-            spool::write_line(&mut out, &entry?)?;
+            spool::write_line(&mut out, &Line::Entry(Box::new(entry?)))?;
+            entries += 1;
         }
+        spool::write_line(&mut out, &Line::End(entries))?;
         io::Write::flush(&mut out)
             .map_err(|error| Error::new(ErrorKind::Io, "the plan could not be written").with_source(error))
     }
@@ -277,12 +290,18 @@ impl Plan {
         }
         let options = PlanOptions::default();
         let mut spooler = spool::Spooler::new(options.memory_max);
-        let mut planned = 0;
-        while let Some(entry) = spool::read_line::<Entry>(&mut lines)? {
-            planned += u64::from(entry.step == Step::Send);
-            spooler.push(entry)?;
+        let (mut planned, mut entries, mut end) = (0, 0_u64, None);
+        while let Some(line) = spool::read_line::<Line>(&mut lines)? {
+            match line {
+                Line::Entry(entry) => {
+                    planned += u64::from(entry.step == Step::Send);
+                    entries += 1;
+                    spooler.push(*entry)?;
+                }
+                Line::End(entries) => end = Some(entries),
+            }
         }
-        if planned != head.counts.planned() {
+        if end != Some(entries) || planned != head.counts.planned() {
             return Err(Error::new(ErrorKind::Source, "the plan was cut: entries are missing; plan again"));
         }
         Ok(Self {

@@ -290,8 +290,15 @@ impl<'p> Planner<'p> {
                     None => {
                         self.met.insert(hash, Met::new(row, None, Counted::Invalid));
                     }
-                    Some(first) if self.options.duplicates == DuplicatePolicy::First && first.is_valid() => {}
-                    Some(first) => self.clash(hash, first, row),
+                    Some(first) => match self.options.duplicates {
+                        DuplicatePolicy::Withhold => self.clash(hash, first, row),
+                        DuplicatePolicy::First => {}
+                        // It is the last one so far, and the earlier ones are out of date.
+                        DuplicatePolicy::Last => {
+                            self.withdraw(first);
+                            self.met.insert(hash, Met::new(row, None, Counted::Invalid));
+                        }
+                    },
                 }
             }
         }
@@ -568,7 +575,11 @@ impl<'p> Planner<'p> {
     }
 
     fn creates_missing(&self) -> bool {
-        self.head.operations.contains(&Operation::Insert) || self.options.missing == MissingPolicy::Send
+        match self.options.missing {
+            MissingPolicy::Ask => self.head.operations.contains(&Operation::Insert),
+            MissingPolicy::Send => true,
+            MissingPolicy::Leave => false,
+        }
     }
 
     /// Rows that the source does not have: removed if it is complete, resolved if they are in doubt.

@@ -1,4 +1,9 @@
 //! Behaviour through the public API: one binary for all of it.
 
 mod contacts;
+mod fixture;
+mod mapping;
+mod plan;
 mod programs;
+mod promises;
+mod run;
