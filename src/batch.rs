@@ -26,6 +26,7 @@ use crate::{
 /// [`settle`](Self::settle) it. Dropped without either, its rows are unknown.
 #[must_use = "a batch that is dropped leaves its rows unknown"]
 pub struct Batch {
+    number: u64,
     operation: Operation,
     place: Option<Arc<str>>,
     changes: Vec<Change>,
@@ -43,7 +44,7 @@ impl Batch {
         host: Arc<dyn Host>,
         ledger: Arc<Ledger>,
     ) -> Self {
-        Self { operation, place, changes, deadline, host, ledger }
+        Self { number: ledger.number(), operation, place, changes, deadline, host, ledger }
     }
 
     /// What is to be done with the rows.
@@ -73,7 +74,8 @@ impl Batch {
 
     /// The outcome of each row, as `verdict` gives it for its index and change.
     pub fn outcomes(&self, mut verdict: impl FnMut(usize, &Change) -> Outcome) -> Outcomes {
-        Outcomes::new(self.changes.iter().enumerate().map(|(index, change)| verdict(index, change)).collect())
+        let rows = self.changes.iter().enumerate().map(|(index, change)| verdict(index, change));
+        Outcomes::new(self.number, rows.collect())
     }
 
     /// The same outcome for each row.
@@ -98,7 +100,7 @@ impl Batch {
         places
     }
 
-    /// Gives the rows their outcomes.
+    /// Gives the rows their outcomes. Those of another batch are none: then the rows are unknown.
     pub fn settle(mut self, outcomes: Outcomes) {
         self.give_back(outcomes);
     }
@@ -128,6 +130,8 @@ impl Batch {
             Arc::clone(&self.host),
             Arc::clone(&self.ledger),
         );
+        // Outcomes that were made for the whole are none of a half.
+        self.number = self.ledger.number();
         (self, rest)
     }
 
@@ -187,7 +191,13 @@ impl Batch {
         }
     }
 
-    fn give_back(&mut self, outcomes: Outcomes) {
+    fn give_back(&mut self, mut outcomes: Outcomes) {
+        if outcomes.batch != self.number {
+            outcomes = self.all(&Outcome::Unknown);
+            outcomes.set_error(Error::config(
+                "a batch was settled with the outcomes of another one: take those that its own `outcomes` gave",
+            ));
+        }
         let changes = mem::take(&mut self.changes);
         if changes.is_empty() {
             return;
@@ -230,12 +240,20 @@ pub(crate) struct Ledger {
 
 #[derive(Default)]
 struct Inner {
+    batches: u64,
     open: usize,
     settled: Vec<Settled>,
     halted: bool,
 }
 
 impl Ledger {
+    /// The number of one more batch.
+    fn number(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.batches += 1;
+        inner.batches
+    }
+
     /// So many more batches are under way.
     pub(crate) fn open(&self, batches: usize) {
         self.lock().open += batches;

@@ -17,6 +17,7 @@ use crate::{
 /// What a row is to the state. Added is not created: the record may well exist at the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ChangeKind {
     /// The state does not know that the row exists at the destination.
     Added,
@@ -245,6 +246,7 @@ fn collect_texts(value: &Value, texts: &mut Vec<String>) {
         Value::Null => {}
         Value::List(values) => values.iter().for_each(|value| collect_texts(value, texts)),
         Value::Text(text) => texts.push(text.trim().to_owned()),
+        Value::Date(day) => texts.push(day.to_string()),
         other => texts.push(serde_json::to_string(other).unwrap_or_default()),
     }
 }
@@ -455,8 +457,6 @@ pub(crate) struct Rules<'r> {
     pub(crate) creates: bool,
     /// Rejected rows are left alone until their back-off ends.
     pub(crate) holds_back: &'r (dyn Fn(&Rejection, u64) -> bool + Sync),
-    /// Which slots are in use; fingerprints of others are worth nothing.
-    pub(crate) is_active: &'r (dyn Fn(Slot) -> bool + Sync),
     /// What would be sent: its fields, and values for creation if the row is not known to exist.
     pub(crate) sent: &'r SentPrint<'r>,
 }
@@ -490,7 +490,7 @@ pub(crate) fn diff(wanted: &[(Slot, u64)], record: Option<&RowRecord>, rules: &R
             Verdict::Ask
         };
     }
-    let differs = |slot: Slot, print: u64| !(rules.is_active)(slot) || record.field(slot) != Some(print);
+    let differs = |slot: Slot, print: u64| record.field(slot) != Some(print);
     let changed: FieldFingerprints =
         wanted.iter().copied().filter(|&(slot, print)| differs(slot, print)).collect();
     if changed.is_empty() && known && !doubt {
@@ -498,7 +498,9 @@ pub(crate) fn diff(wanted: &[(Slot, u64)], record: Option<&RowRecord>, rules: &R
         return Verdict::Unchanged { settle };
     }
     if held_back(&changed, known) {
-        return if doubt { Verdict::Resolve { kind, known, place } } else { Verdict::Held };
+        let is_key_held = record.rejection().is_some_and(|rejection| rejection.holds_back_key(rules.now));
+        let is_resolved = doubt && !is_key_held;
+        return if is_resolved { Verdict::Resolve { kind, known, place } } else { Verdict::Held };
     }
     Verdict::Send { kind, known, place, slots: changed.into_iter().map(|(slot, _)| slot).collect() }
 }

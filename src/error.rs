@@ -75,6 +75,7 @@ pub enum ErrorKind {
 
 /// Whether something may have reached the destination, as far as an error knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Delivery {
     /// Nothing was sent, or certainly nothing of it took effect.
     NotSent,
@@ -85,11 +86,19 @@ pub enum Delivery {
 }
 
 impl Error {
-    /// An error of a kind, of which nothing was sent.
+    /// An error of a kind.
+    ///
+    /// Of [`NoAnswer`](ErrorKind::NoAnswer), [`Server`](ErrorKind::Server) and [`Undecodable`](ErrorKind::Undecodable) it
+    /// says that something may have been applied, of the others that nothing was sent;
+    /// [`with_delivery`](Self::with_delivery) says what is known better.
     pub fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+        let delivery = match kind {
+            ErrorKind::NoAnswer | ErrorKind::Server | ErrorKind::Undecodable => Delivery::Unknown,
+            _ => Delivery::NotSent,
+        };
         Self(Box::new(Inner {
             kind,
-            delivery: Delivery::NotSent,
+            delivery,
             text: text.into(),
             source: None,
             row_code: None,

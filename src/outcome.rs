@@ -51,14 +51,16 @@ impl Outcome {
 #[derive(Debug)]
 #[must_use]
 pub struct Outcomes {
+    /// The number of the batch, since those of another one say nothing about its rows.
+    pub(crate) batch: u64,
     pub(crate) rows: Vec<Outcome>,
     pub(crate) notes: Vec<(usize, String)>,
     pub(crate) interrupted: Option<Error>,
 }
 
 impl Outcomes {
-    pub(crate) fn new(rows: Vec<Outcome>) -> Self {
-        Self { rows, notes: Vec::new(), interrupted: None }
+    pub(crate) fn new(batch: u64, rows: Vec<Outcome>) -> Self {
+        Self { batch, rows, notes: Vec::new(), interrupted: None }
     }
 
     /// The outcomes, in the order of the batch's changes.

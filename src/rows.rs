@@ -2,6 +2,8 @@
 //!
 //! A row is looked at and dropped. Only a row that turns out to have changed is ever copied.
 
+mod serialize;
+
 use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 use futures::{
@@ -84,6 +86,21 @@ impl Rows for Vec<Record> {
     }
 }
 
+impl<R: Rows + ?Sized> Rows for &R {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn visit(
+        &self,
+        columns: &[FieldName],
+        range: Range<usize>,
+        row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()> {
+        (**self).visit(columns, range, row)
+    }
+}
+
 /// Rows whose cells are all text, as in a CSV file: the cells of one chunk in one piece of text.
 struct TextRows {
     header: Arc<[FieldName]>,
@@ -141,10 +158,13 @@ impl Rows for TextRows {
             .map(|column| {
                 self.header.iter().position(|name| name == column).ok_or_else(|| {
                     let known: Vec<_> = self.header.iter().map(FieldName::as_str).collect();
-                    Error::config(format!(
-                        "the source has no column `{column}`; it has: {}. Map one of these",
-                        known.join(", ")
-                    ))
+                    // Where the header is missing, the first row stands in its place, and is about a person.
+                    Error::config(if known.iter().any(|name| name.contains('@')) {
+                        format!("the source has no column `{column}`: its header seems to be a row; put names above it")
+                    } else {
+                        let known = known.join(", ");
+                        format!("the source has no column `{column}`; it has: {known}. Map one of these")
+                    })
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -177,7 +197,7 @@ pub struct Source<'a>(Feed<'a>);
 
 enum Feed<'a> {
     Owned(BoxStream<'a, Result<Arc<dyn Rows>>>),
-    Borrowed(&'a dyn Rows),
+    Borrowed(Box<dyn Rows + 'a>),
 }
 
 impl<'a> Source<'a> {
@@ -191,7 +211,8 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// Rows as they arrive; an error ends the source, and a plan over it fails.
+    /// Rows as they arrive; an error ends the source, and a plan over it fails. The error becomes the cause of the plan's:
+    /// it should not quote the row.
     pub fn stream<T: Serialize + Send + 'a, E: Into<BoxError>>(
         rows: impl Stream<Item = std::result::Result<T, E>> + Send + 'a,
     ) -> Self {
@@ -276,14 +297,14 @@ pub(crate) struct Chunks<'a>(Option<Feed<'a>>);
 
 pub(crate) enum Chunk<'a> {
     Owned(Arc<dyn Rows>),
-    Borrowed(&'a dyn Rows),
+    Borrowed(Box<dyn Rows + 'a>),
 }
 
 impl Chunk<'_> {
     pub(crate) fn rows(&self) -> &dyn Rows {
         match self {
             Self::Owned(rows) => &**rows,
-            Self::Borrowed(rows) => *rows,
+            Self::Borrowed(rows) => &**rows,
         }
     }
 }
@@ -300,19 +321,18 @@ impl<'a> Chunks<'a> {
     pub(crate) async fn next(&mut self) -> Option<Result<Chunk<'a>>> {
         match &mut self.0 {
             Some(Feed::Owned(chunks)) => Some(chunks.next().await?.map(Chunk::Owned)),
-            Some(Feed::Borrowed(rows)) => {
-                let rows = *rows;
-                self.0 = None;
-                Some(Ok(Chunk::Borrowed(rows)))
-            }
+            Some(Feed::Borrowed(_)) => match self.0.take() {
+                Some(Feed::Borrowed(rows)) => Some(Ok(Chunk::Borrowed(rows))),
+                Some(Feed::Owned(_)) | None => None,
+            },
             None => None,
         }
     }
 }
 
-impl<'a, R: Rows> From<&'a R> for Source<'a> {
+impl<'a, R: Rows + ?Sized> From<&'a R> for Source<'a> {
     fn from(rows: &'a R) -> Self {
-        Self(Feed::Borrowed(rows))
+        Self(Feed::Borrowed(Box::new(rows)))
     }
 }
 
@@ -334,17 +354,9 @@ fn finished<R: Rows + 'static>(chunk: Result<R>) -> Option<Result<Arc<dyn Rows>>
     }
 }
 
-/// The cause is left out of the errors about a row of the caller's own type: serde quotes values in its messages.
 fn record(index: usize, row: &impl Serialize) -> Result<Record> {
-    let refuse = |why: &str| Error::new(ErrorKind::Source, format!("row {} of the source {why}", index + 1));
-    match serde_json::to_value(row) {
-        Ok(serde_json::Value::Object(values)) => Ok(values
-            .into_iter()
-            .map(|(name, value)| (FieldName::from(name), Value::from_json(value)))
-            .collect()),
-        Ok(_) => Err(refuse("is not a map of column names to values: make it a struct or a map")),
-        Err(_) => Err(refuse("cannot be written by serde: check its `Serialize`")),
-    }
+    serialize::record(row)
+        .map_err(|why| Error::new(ErrorKind::Source, format!("row {} of the source {why}", index + 1)))
 }
 
 fn unreadable(index: usize, error: impl Into<BoxError>) -> Error {

@@ -106,8 +106,8 @@ pub struct Run<'s> {
     pending: Option<Pending<'s>>,
     /// Batches that were announced and not handed out yet.
     ready: VecDeque<Batch>,
-    /// The last moment at which something of a batch that was handed out may be sent.
-    last_deadline: Option<Deadline>,
+    /// When the last answer to a batch that was handed out can come.
+    last_answer: Duration,
     failure: Option<Error>,
     /// Whether the state belongs to somebody else by now, so that nothing more is to be stored.
     is_lost: bool,
@@ -157,6 +157,11 @@ struct Queues {
 }
 
 impl Queues {
+    fn is_empty(&self) -> bool {
+        let Self { remove, insert, update, upsert } = self;
+        [remove, insert, update, upsert].iter().all(|queue| queue.is_empty())
+    }
+
     fn of(&mut self, operation: Operation) -> &mut VecDeque<Waiting> {
         match operation {
             Operation::Remove => &mut self.remove,
@@ -180,6 +185,10 @@ impl<'s> Run<'s> {
         let entries = plan.spool.entries();
         let Plan { head, secret, observer, host, .. } = plan;
         let stored = store.header().await?;
+        if let Some(header) = &stored {
+            header.belongs_to(&head.identity)?;
+        }
+        head.check_of(stored.as_ref())?;
         let secret = match (&stored, secret, head.secret) {
             (Some(header), supplied, _) => header.secret(supplied.as_ref())?,
             (None, Some(supplied), _) => supplied,
@@ -200,9 +209,7 @@ impl<'s> Run<'s> {
             Some(header) => header,
             None => Header::new(head.identity.clone(), &secret, is_generated)?,
         };
-        header.belongs_to(&head.identity)?;
         header.slots = head.slots.clone();
-        header.seals = head.seals;
         let started = host.monotonic();
         let mut run = Run {
             store,
@@ -226,7 +233,7 @@ impl<'s> Run<'s> {
             dirty: BTreeMap::new(),
             pending: None,
             ready: VecDeque::new(),
-            last_deadline: None,
+            last_answer: started,
             failure: None,
             is_lost: false,
             silent: 0,
@@ -283,7 +290,10 @@ impl<'s> Run<'s> {
             }
             if let Some(batch) = self.ready.pop_front() {
                 self.batches += 1;
-                self.last_deadline = Some(batch.deadline());
+                let answered_within =
+                    batch.deadline().remaining(&*self.host).saturating_add(self.limits.late);
+                self.last_answer =
+                    self.host.monotonic().saturating_add(answered_within).max(self.last_answer);
                 return Some(batch);
             }
             match self.step().await {
@@ -341,8 +351,7 @@ impl<'s> Run<'s> {
     pub async fn finish(mut self) -> Result<Report> {
         self.complete().await;
         self.give_up_ready();
-        let left = self.last_deadline.map_or(Duration::ZERO, |deadline| deadline.remaining(&*self.host));
-        let over = self.host.monotonic().saturating_add(left).saturating_add(self.limits.late);
+        let over = self.last_answer;
         while self.ledger.count_open() > 0 && self.host.monotonic() < over {
             let now = self.host.monotonic();
             let pause = over.min(self.renewed + RENEWED_EVERY).saturating_sub(now);
@@ -360,13 +369,20 @@ impl<'s> Run<'s> {
             let tally = if row.is_resolved { &mut self.resolved } else { &mut self.outcomes };
             tally.unknown += 1;
         }
+        let is_complete = self.is_loaded() && self.queues.is_empty() && self.late.is_empty();
+        if is_complete && self.failure.is_none() {
+            // From here on every row has its key sealed: not earlier, since the next plan relies on it.
+            self.header.seals = self.head.seals;
+        }
         self.give_back().await;
         let planned = self.head.counts.planned();
         self.outcomes.not_attempted = planned.saturating_sub(self.outcomes.total());
         self.resolved.not_attempted = self.head.counts.resolved.saturating_sub(self.resolved.total());
         let report = Report {
             sync: mem::take(&mut self.head.identity),
-            stopped: self.failure.is_some() || self.outcomes.not_attempted + self.resolved.not_attempted > 0,
+            // Rows that are left to the next run because it was told so are no early end.
+            stopped: self.failure.is_some()
+                || self.outcomes.not_attempted + self.resolved.not_attempted > self.late.len() as u64,
             counts: mem::take(&mut self.head.counts),
             outcomes: mem::take(&mut self.outcomes),
             resolved: mem::take(&mut self.resolved),
@@ -409,7 +425,7 @@ impl<'s> Run<'s> {
             self.begin(batches);
         } else if !self.is_loaded() {
             self.fill().await?;
-        } else if self.ledger.count_open() == 0 && !waits_for_late {
+        } else if (self.ledger.count_open() == 0 && !waits_for_late) || self.is_overdue() {
             // What is left to remember is remembered by `finish`, in the commit that gives the state back.
             return Ok(false);
         } else if !self.dirty.is_empty() || self.is_renewal_due() {
@@ -418,6 +434,11 @@ impl<'s> Run<'s> {
             self.wait().await;
         }
         Ok(true)
+    }
+
+    /// Whether batches are under way whose answers can no longer come: whoever has them does not give them back.
+    fn is_overdue(&self) -> bool {
+        self.ledger.count_open() > 0 && self.host.monotonic() > self.last_answer
     }
 
     /// Whether every entry of the plan is in a queue, or was.
@@ -430,6 +451,10 @@ impl<'s> Run<'s> {
         let now = self.host.wall();
         let renewal = (self.renewed + RENEWED_EVERY).saturating_sub(self.host.monotonic());
         let mut pause = renewal;
+        if self.ledger.count_open() > 0 {
+            let left = self.last_answer.saturating_sub(self.host.monotonic());
+            pause = pause.min(left.saturating_add(Duration::from_millis(1)));
+        }
         if !self.head.leave_late
             && let Some(until) = self.late.iter().filter_map(Waiting::until).min()
         {
@@ -465,9 +490,13 @@ impl<'s> Run<'s> {
         while self.unloaded.len() < wanted && !self.is_exhausted {
             match self.entries.next().transpose()? {
                 None => self.is_exhausted = true,
-                Some(entry) if entry.step == Step::Ask => {}
+                Some(entry) if entry.step == Step::Ask && !self.head.seals_anew => {}
+                // A key that was met twice may be sealed more than once, and is by whatever else is done with its row.
+                Some(entry) if entry.step == Step::Seal && self.last_entry == Some(entry.hash()) => {}
                 Some(entry) => {
-                    if self.last_entry.replace(entry.hash()) == Some(entry.hash()) {
+                    let is_sealed_only = self.unloaded.last().is_some_and(|last| last.step == Step::Seal);
+                    let is_second = self.last_entry.replace(entry.hash()) == Some(entry.hash());
+                    if is_second && !is_sealed_only {
                         return Err(Error::new(
                             ErrorKind::Source,
                             "the plan has two entries for one row: it was altered; plan again",
@@ -489,7 +518,6 @@ impl<'s> Run<'s> {
     fn take_entry(&mut self, entry: Entry, mut row: Row) -> Result<()> {
         let hash = entry.hash();
         match entry.step {
-            Step::Ask => {}
             Step::Send | Step::Resolve => {
                 let change = self.table.change(entry);
                 let waiting = self.waiting(change, row);
@@ -506,7 +534,9 @@ impl<'s> Run<'s> {
                 }
                 self.put(hash, &mut row);
             }
-            Step::Seal => {
+            // A row that the state does not have needs no key.
+            Step::Ask | Step::Seal if !row.stored => {}
+            Step::Ask | Step::Seal => {
                 row.record.set_sealed_key(Some(self.sealer.seal(hash, &entry.key)?));
                 self.put(hash, &mut row);
             }
@@ -531,6 +561,8 @@ impl<'s> Run<'s> {
         match (change.kind(), change.phase) {
             (ChangeKind::Removed, _) => Operation::Remove,
             (_, Phase::Insert) => Operation::Insert,
+            // An upsert of a key alone might create an empty record.
+            (_, Phase::First) if change.entry.key_only => Operation::Update,
             (_, Phase::First) if self.head.operations.contains(&Operation::Upsert) => Operation::Upsert,
             (_, Phase::First | Phase::UpdateAgain) => Operation::Update,
         }
@@ -621,7 +653,9 @@ impl<'s> Run<'s> {
     /// Begins to store what is to be written.
     fn begin(&mut self, batches: Vec<Batch>) {
         let now = self.host.wall();
-        let span = LEASE.max(self.limits.send_within.saturating_add(RENEWED_EVERY));
+        // Whoever takes the state over has to wait for the marks anyway, and nobody may poll the run meanwhile.
+        let Limits { send_within, late, clock_margin, .. } = self.limits;
+        let span = LEASE.max(send_within.saturating_add(late).saturating_add(clock_margin));
         if let Some(lease) = &mut self.header.lease {
             lease.until = later(now, span);
         }
@@ -689,7 +723,7 @@ impl<'s> Run<'s> {
         let Tally { applied, no_match, rejected, unknown, .. } = self.outcomes;
         let done = applied + no_match + rejected + unknown;
         self.tell(&Event::Progress { done, planned: self.head.counts.planned() });
-        let is_exceeded = self.head.rejected_max.is_some_and(|share| {
+        let is_exceeded = self.head.guards.rejected_max.is_some_and(|share| {
             let is_heard = matches!(share, Share::Rows(_)) || done >= OUTCOMES_MIN;
             is_heard && share.is_exceeded(rejected, done)
         });
@@ -717,6 +751,7 @@ impl<'s> Run<'s> {
         let is_late = interrupted.as_ref().is_none_or(|error| error.kind() == ErrorKind::Expired);
         let is_silent =
             outcomes.rows.iter().all(|outcome| matches!(outcome, Outcome::Unknown | Outcome::NotAttempted));
+        let is_unanswered = outcomes.rows.iter().all(|outcome| *outcome == Outcome::Unknown);
         let error = interrupted.as_ref().map(Error::kind);
         tracing::debug!(?operation, rows = changes.len(), ?error, "batch settled");
         for (index, text) in notes {
@@ -730,10 +765,15 @@ impl<'s> Run<'s> {
         }
         match interrupted {
             Some(error) if error.ends_run() => return Err(error),
-            Some(error) if is_silent && error.kind() != ErrorKind::Expired => {
+            Some(error) if error.kind() == ErrorKind::Expired => {}
+            error if is_silent && (error.is_some() || is_unanswered) => {
                 self.silent += 1;
                 if self.silent >= SILENT_MAX {
-                    return Err(error);
+                    return Err(error.unwrap_or_else(|| {
+                        let why =
+                            "several batches in a row came back without any answer: check the destination";
+                        Error::new(ErrorKind::NoAnswer, why)
+                    }));
                 }
             }
             _ => self.silent = 0,

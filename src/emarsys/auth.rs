@@ -24,7 +24,7 @@ use super::{
     transport::{HttpRequest, Transport, TransportError},
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Delivery, Error, ErrorKind, Result,
     host::{Deadline, Host},
 };
 
@@ -314,7 +314,7 @@ impl Tokens {
             return None;
         }
         let (signal, kind, text, wait) = state.failure.clone()?;
-        Some(AuthFailure { signal, error: Error::new(kind, text), wait })
+        Some(AuthFailure { signal, error: Error::new(kind, text).with_delivery(Delivery::NotSent), wait })
     }
 
     async fn fetch(
@@ -407,7 +407,7 @@ fn token_refusal(status: u16, headers: &HeaderMap, wall: SystemTime) -> AuthFail
 fn failure(signal: Signal, text: impl Into<String>) -> AuthFailure {
     // The request that the token is for was not sent, whatever happened to the one for the token.
     let kind = if signal == Signal::Refused { ErrorKind::Config } else { signal.kind() };
-    AuthFailure { signal, error: Error::new(kind, text), wait: None }
+    AuthFailure { signal, error: Error::new(kind, text).with_delivery(Delivery::NotSent), wait: None }
 }
 
 impl AuthFailure {

@@ -7,6 +7,7 @@ use crate::plan::Counts;
 /// A number of rows, or a share of the rows that the state knows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Share {
     /// So many rows.
     Rows(u64),
@@ -37,7 +38,7 @@ impl Share {
 }
 
 /// What a plan must not exceed. By default a plan needs one source row: an empty source is never the truth.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct Guards {
     rows_min: u64,

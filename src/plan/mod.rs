@@ -24,8 +24,8 @@ use crate::{
     record::{FieldName, Key, Value},
     run::Run,
     state::{
-        StateStore,
-        header::{Bytes, Slots},
+        Header, StateStore,
+        header::{Bytes, RunId, Slots},
     },
 };
 
@@ -84,6 +84,7 @@ impl Counts {
 
 /// All that a plan says beside its entries: the first line of its file.
 #[derive(Clone, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one independent property of a plan")]
 pub(crate) struct Head {
     pub(crate) format: u32,
     pub(crate) identity: String,
@@ -92,8 +93,8 @@ pub(crate) struct Head {
     /// The version of the state that it was made against.
     pub(crate) version: u64,
     pub(crate) slots: Slots,
-    /// Whether the state's slots are other ones.
-    pub(crate) reassigned: bool,
+    /// The last run that had written to it. A version alone may come twice, where a state was restored from a copy.
+    pub(crate) writer: Option<RunId>,
     pub(crate) creation: Vec<(FieldName, Option<String>)>,
     pub(crate) operations: Vec<Operation>,
     pub(crate) place: Option<String>,
@@ -104,7 +105,15 @@ pub(crate) struct Head {
     pub(crate) refusals: Vec<String>,
     /// Every record keeps its sealed key.
     pub(crate) seals: bool,
-    pub(crate) rejected_max: Option<Share>,
+    /// The state is new to that, so the keys of rows that need nothing else are to be sealed as well.
+    pub(crate) seals_anew: bool,
+    pub(crate) guards: Guards,
+    /// Rows that the state knew.
+    pub(crate) known: u64,
+    /// Whether the guards were waived.
+    pub(crate) waived: bool,
+    /// Entries of missing rows, of which only the destination knows whether they still are.
+    pub(crate) asks: u64,
     pub(crate) rejected: RejectedPolicy,
     pub(crate) leave_late: bool,
     pub(crate) check: Bytes<16>,
@@ -126,7 +135,8 @@ enum Line {
 
 /// Every change that a sync would make.
 ///
-/// What it holds is personal data: a file that it is written to should be readable by its owner alone.
+/// What it holds is personal data, and for a new state also the secret that was generated for it: a file that it is
+/// written to should be readable by its owner alone.
 #[must_use]
 pub struct Plan {
     pub(crate) head: Head,
@@ -169,7 +179,8 @@ impl Plan {
 
     /// The same plan, whatever the guards say.
     pub fn waive_guards(mut self) -> Self {
-        self.head.refusals.clear();
+        self.head.waived = true;
+        self.head.guard();
         self
     }
 
@@ -207,7 +218,7 @@ impl Plan {
 
     async fn resolved(mut self, destination: &dyn Destination, added: bool) -> Result<Self> {
         const ASKED_AT_ONCE: usize = 1000;
-        if !added && self.head.counts.held == 0 {
+        if !added && self.head.asks == 0 {
             return Ok(self);
         }
         let mut found = HashSet::new();
@@ -240,22 +251,27 @@ impl Plan {
                 }
             }
         }
-        let mut fields = 0;
+        if added {
+            self.head.counts.existing = Some(existing + found.len() as u64);
+        }
+        if found.is_empty() {
+            return Ok(self);
+        }
+        let (mut rows, mut fields) = (0, 0);
         self.spool = self.spool.rewritten(self.memory_max, |mut entry| {
             if entry.step == Step::Ask && found.contains(&entry.row) {
                 entry.step = Step::Send;
+                rows += 1;
                 fields += entry.values.len() as u64;
             }
             Some(entry)
         })?;
+        self.head.asks = self.head.asks.saturating_sub(rows);
         let counts = &mut self.head.counts;
-        let found = found.len() as u64;
-        counts.held -= found;
-        counts.added += found;
+        counts.held = counts.held.saturating_sub(rows);
+        counts.added += rows;
         counts.fields += fields;
-        if added {
-            counts.existing = Some(existing + found);
-        }
+        self.head.guard();
         Ok(self)
     }
 
@@ -285,6 +301,8 @@ impl Plan {
         let damaged = || Error::new(ErrorKind::Source, "this is not a plan of this version: plan again");
         let mut lines = io::BufReader::new(input);
         let head: Head = spool::read_line(&mut lines)?.ok_or_else(damaged)?;
+        let sums = [head.counts.added, head.counts.changed, head.counts.removed];
+        let planned_by_head = sums.iter().try_fold(0_u64, |sum, rows| sum.checked_add(*rows));
         if head.format != FORMAT {
             return Err(damaged());
         }
@@ -301,7 +319,7 @@ impl Plan {
                 Line::End(entries) => end = Some(entries),
             }
         }
-        if end != Some(entries) || planned != head.counts.planned() {
+        if end != Some(entries) || Some(planned) != planned_by_head {
             return Err(Error::new(ErrorKind::Source, "the plan was cut: entries are missing; plan again"));
         }
         Ok(Self {
@@ -326,7 +344,7 @@ impl Plan {
         self
     }
 
-    /// Where time and randomness come from.
+    /// Where time and randomness come from. An [`Activation`](crate::Activation) brings its own.
     pub fn host(mut self, host: Arc<dyn Host>) -> Self {
         self.host = host;
         self
@@ -359,13 +377,7 @@ impl Plan {
         if let Some(header) = &header {
             header.belongs_to(&self.head.identity)?;
         }
-        if header.map_or(0, |header| header.version()) != self.head.version {
-            return Err(Error::new(
-                ErrorKind::StateMoved,
-                "the state has changed since this plan was made, so the plan no longer holds: plan again",
-            ));
-        }
-        Ok(())
+        self.head.check_of(header.as_ref())
     }
 
     /// What a plan read from a file lacks, from the options of whoever applies it.
@@ -385,7 +397,7 @@ impl Plan {
         if head.target.as_ref() != Some(&target.name) {
             return Err(moved(&format!("the plan was not made for the destination `{}`", target.name)));
         }
-        if head.operations != target.operations || head.place.is_some() != target.place.is_some() {
+        if head.operations != target.operations || head.place != target.place {
             return Err(moved("the destination is set up in another way than when the plan was made"));
         }
         // A field that was to be created may have been made by somebody else, to take something else.
@@ -409,6 +421,25 @@ fn moved(what: &str) -> Error {
 }
 
 impl Head {
+    /// Whether the plan was made against the state with this header.
+    fn is_of(&self, header: Option<&Header>) -> bool {
+        let version = header.map_or(0, Header::version);
+        (version, header.and_then(|header| header.last_writer)) == (self.version, self.writer)
+    }
+
+    /// Refuses a state that has changed since the plan was made.
+    pub(crate) fn check_of(&self, header: Option<&Header>) -> Result<()> {
+        if self.is_of(header) {
+            return Ok(());
+        }
+        Err(moved("the state has changed since this plan was made, so the plan no longer holds"))
+    }
+
+    /// Lets the guards look at the counts as they are now.
+    fn guard(&mut self) {
+        self.refusals = if self.waived { Vec::new() } else { self.guards.refusals(&self.counts, self.known) };
+    }
+
     /// Takes over the ids of fields and the place that `target` has by now.
     ///
     /// # Errors

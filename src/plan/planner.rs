@@ -82,8 +82,6 @@ struct Planner<'p> {
     met: HashMap<KeyHash, Met>,
     spooler: Spooler,
     now: SystemTime,
-    /// All records are to get their sealed keys, since the state is new to that.
-    seals_anew: bool,
     scratch: Vec<u8>,
 }
 
@@ -154,9 +152,17 @@ impl<'p> Planner<'p> {
         is_big: bool,
     ) -> Result<Self> {
         let target = mapping.target();
-        let object = target.map_or("unbound", |target| &target.name);
-        let identity = format!("{object}, key {}, sync {}", mapping.key_column(), options.sync);
+        // Of a described destination the key is a field of its own, whatever the column is called.
+        let identity = match target {
+            Some(target) => format!("{}, sync {}", target.name, options.sync),
+            None => format!("unbound, key {}, sync {}", mapping.key_column(), options.sync),
+        };
         let operations = mapping.operations();
+        if ![Operation::Update, Operation::Upsert].iter().any(|operation| operations.contains(operation)) {
+            return Err(Error::config(
+                "this destination offers neither update nor upsert, so nothing can be synced to it",
+            ));
+        }
         if options.remove_absent && !operations.contains(&Operation::Remove) {
             return Err(Error::config(
                 "this destination does not offer removal: leave out `remove_absent`, or send to one that does",
@@ -183,7 +189,7 @@ impl<'p> Planner<'p> {
             identity,
             target: target.map(|target| target.name.clone()),
             version: header.as_ref().map_or(0, Header::version),
-            reassigned: slots != known || (header.is_some() && seals != sealed_before),
+            writer: header.as_ref().and_then(|header| header.last_writer),
             slots,
             creation: mapping.creation_fields(),
             operations,
@@ -195,12 +201,16 @@ impl<'p> Planner<'p> {
                 .unwrap_or_default(),
             refusals: Vec::new(),
             seals,
-            rejected_max: options.guards.rejected_max,
+            seals_anew: header.is_some() && seals && !sealed_before,
+            guards: options.guards.clone(),
+            known: header.as_ref().map_or(0, |header| header.rows),
+            waived: false,
             rejected: options.rejected,
             leave_late: options.leave_late,
             check: Bytes(secret.check_value()?),
             secret: is_generated.then(|| Bytes(secret.to_bytes())),
             problems: Vec::new(),
+            asks: 0,
         };
         let mut planner = Self {
             prior,
@@ -213,12 +223,13 @@ impl<'p> Planner<'p> {
             met: HashMap::new(),
             spooler: Spooler::new(options.memory_max),
             now: options.host.wall(),
-            seals_anew: header.is_some() && seals && !sealed_before,
             scratch: Vec::new(),
             header,
         };
-        let in_doubt = planner.header.as_ref().map_or(0, |header| header.in_doubt);
-        if planner.header.is_some() && (is_big || options.remove_absent || in_doubt > 0) {
+        // Only an update finds out about a row in doubt that is no longer in the source.
+        let resolves = planner.head.operations.contains(&Operation::Update)
+            && planner.header.as_ref().is_some_and(|header| header.in_doubt > 0);
+        if planner.header.is_some() && (is_big || options.remove_absent || resolves) {
             planner.scan().await?;
         }
         Ok(planner)
@@ -264,7 +275,7 @@ impl<'p> Planner<'p> {
                     let hash = mapper.prints().key(&key);
                     match mapper.row(values, scratch) {
                         Ok(print) => digests.push(Digest { at, row, hash, key, print }),
-                        Err(reason) => invalid.push((row, Some(hash), reason)),
+                        Err(reason) => invalid.push((row, Some((hash, key)), reason)),
                     }
                 }
             }
@@ -272,37 +283,50 @@ impl<'p> Planner<'p> {
             Ok(())
         })?;
         self.head.counts.rows = row;
-        for (row, hash, reason) in invalid {
-            self.invalid(row, hash, reason);
+        for (row, key, reason) in invalid {
+            self.invalid(row, key, reason)?;
         }
         Ok(digests)
     }
 
     /// A row of which a value does not fit, or whose key is unusable.
-    fn invalid(&mut self, row: u64, hash: Option<KeyHash>, reason: Invalid) {
+    fn invalid(&mut self, row: u64, key: Option<(KeyHash, Key)>, reason: Invalid) -> Result<()> {
         self.head.counts.invalid += 1;
-        match hash {
+        match key {
             None => self.head.counts.keyless += 1,
-            Some(hash) => {
+            Some((hash, key)) => {
                 let seen_before = self.see(hash).is_some_and(|(_, before)| before);
                 let first = self.met.get(&hash).copied();
                 match first.or_else(|| seen_before.then_some(Met::new(0, None, Counted::Unchanged))) {
                     None => {
                         self.met.insert(hash, Met::new(row, None, Counted::Invalid));
+                        self.seal(hash, key)?;
                     }
                     Some(first) => match self.options.duplicates {
-                        DuplicatePolicy::Withhold => self.clash(hash, first, row),
+                        // Both are named as invalid, which says it all.
+                        DuplicatePolicy::Withhold if !first.is_valid() => {}
+                        DuplicatePolicy::Withhold => self.clash(hash, key, first, row)?,
                         DuplicatePolicy::First => {}
                         // It is the last one so far, and the earlier ones are out of date.
                         DuplicatePolicy::Last => {
                             self.withdraw(first);
                             self.met.insert(hash, Met::new(row, None, Counted::Invalid));
+                            self.seal(hash, key)?;
                         }
                     },
                 }
             }
         }
         self.invalid_problem(row, reason);
+        Ok(())
+    }
+
+    /// Has the key of a row that is not sent sealed as well, where the state is new to that.
+    fn seal(&mut self, hash: KeyHash, key: Key) -> Result<()> {
+        if self.head.seals_anew {
+            self.spooler.push(Entry::new(Step::Seal, ChangeKind::Changed, hash, key, 0))?;
+        }
+        Ok(())
     }
 
     fn invalid_problem(&mut self, row: u64, reason: Invalid) {
@@ -343,11 +367,11 @@ impl<'p> Planner<'p> {
                 seen.then_some(Met::new(0, hot, Counted::Unchanged))
             });
             if let Some(first) = first
-                && !self.is_to_be_planned_again(&digest, first)
+                && !self.is_to_be_planned_again(&digest, first)?
             {
                 continue;
             }
-            let unchanged = hot == Some(digest.print) && !self.seals_anew;
+            let unchanged = hot == Some(digest.print) && !self.head.seals_anew;
             if unchanged {
                 self.head.counts.unchanged += 1;
                 if matches!(self.lookup, Lookup::Load) || first.is_some() {
@@ -414,16 +438,16 @@ impl<'p> Planner<'p> {
     }
 
     /// A key came twice. Counts the row, and says whether it takes the place of the first one.
-    fn is_to_be_planned_again(&mut self, digest: &Digest, first: Met) -> bool {
+    fn is_to_be_planned_again(&mut self, digest: &Digest, first: Met) -> Result<bool> {
         if first.print == Some(digest.print) && first.counted != Counted::Duplicate {
             self.head.counts.duplicate += 1;
-            return false;
+            return Ok(false);
         }
-        match self.options.duplicates {
+        Ok(match self.options.duplicates {
             DuplicatePolicy::Withhold => {
                 self.head.counts.duplicate += 1;
                 self.head.counts.withheld += 1;
-                self.clash(digest.hash, first, digest.row);
+                self.clash(digest.hash, digest.key.clone(), first, digest.row)?;
                 false
             }
             // Invalid rows are met ahead of the others of their chunk.
@@ -440,11 +464,14 @@ impl<'p> Planner<'p> {
                 self.met.remove(&digest.hash);
                 true
             }
-        }
+        })
     }
 
     /// Two rows of one key differ: the first one is withheld as well.
-    fn clash(&mut self, hash: KeyHash, first: Met, row: u64) {
+    fn clash(&mut self, hash: KeyHash, key: Key, first: Met, row: u64) -> Result<()> {
+        if first.is_valid() && first.counted != Counted::Duplicate {
+            self.seal(hash, key)?;
+        }
         let before = self.head.counts.duplicate;
         self.withdraw(first);
         self.head.counts.withheld += self.head.counts.duplicate - before;
@@ -462,6 +489,7 @@ impl<'p> Planner<'p> {
             field: None,
             text: format!("has the key of {earlier} and other values: neither is sent; keep one of the two"),
         });
+        Ok(())
     }
 
     /// Takes a row out of its count, which becomes `duplicate`; an invalid one stays what it is.
@@ -486,9 +514,14 @@ impl<'p> Planner<'p> {
     fn plan_row(
         &mut self,
         digest: Digest,
-        mapped: Mapped,
+        mut mapped: Mapped,
         record: Option<&RowRecord>,
     ) -> Result<std::result::Result<Counted, Invalid>> {
+        let creates = [Operation::Insert, Operation::Upsert];
+        if !creates.iter().any(|operation| self.head.operations.contains(operation)) {
+            // Values for creation matter to nobody where nothing is created.
+            mapped.on_create = Ok(Vec::new());
+        }
         let prints = self.mapper.prints();
         let creation = &self.head.creation;
         let on_create = || {
@@ -501,7 +534,7 @@ impl<'p> Planner<'p> {
         let sent = |fields: &[(Slot, u64)], known: bool| {
             if known { prints.sent(fields, std::iter::empty()) } else { prints.sent(fields, on_create()) }
         };
-        let (options, now, slots) = (self.options, self.now, &self.head.slots);
+        let (options, now) = (self.options, self.now);
         let verdict = diff(
             &mapped.prints,
             record,
@@ -509,7 +542,6 @@ impl<'p> Planner<'p> {
                 now,
                 creates: self.creates_missing(),
                 holds_back: &|rejection, sent| options.rejected.holds_back(rejection, sent, false, now),
-                is_active: &|slot| slots.is_active(slot),
                 sent: &sent,
             },
         );
@@ -517,16 +549,22 @@ impl<'p> Planner<'p> {
         entry.print = digest.print.to_u64();
         Ok(Ok(match verdict {
             Verdict::Unchanged { settle } => {
-                if settle || self.seals_anew {
+                if settle || self.head.seals_anew {
                     entry.step = if settle { Step::Settle } else { Step::Seal };
                     entry.wanted = mapped.prints;
                     self.spooler.push(entry)?;
                 }
                 Counted::Unchanged
             }
-            Verdict::Held => Counted::Held,
+            Verdict::Held => {
+                self.seal(entry.hash(), entry.key)?;
+                Counted::Held
+            }
             // Only an update resolves a row by its key alone: an upsert might create an empty record.
-            Verdict::Resolve { .. } if !self.head.operations.contains(&Operation::Update) => Counted::Held,
+            Verdict::Resolve { .. } if !self.head.operations.contains(&Operation::Update) => {
+                self.seal(entry.hash(), entry.key)?;
+                Counted::Held
+            }
             Verdict::Resolve { kind, known, place } => {
                 entry.kind = kind;
                 entry.known = known;
@@ -547,7 +585,10 @@ impl<'p> Planner<'p> {
                     };
                     entry.values = mapped.values;
                     entry.wanted = mapped.prints;
+                    self.head.asks += 1;
                     self.spooler.push(entry)?;
+                } else {
+                    self.seal(entry.hash(), entry.key)?;
                 }
                 Counted::Held
             }
@@ -636,6 +677,9 @@ impl<'p> Planner<'p> {
         let Some(Doubt::Exists { place: Some(place) }) = record.mark().map(Mark::doubt) else {
             return Ok(());
         };
+        if record.rejection().is_some_and(|rejection| rejection.holds_back_key(self.now)) {
+            return Ok(());
+        }
         let Some(key) = record.sealed_key().map(unsealed).transpose()? else { return Ok(()) };
         self.head.counts.resolved += 1;
         let mut entry = Entry::new(Step::Resolve, ChangeKind::Changed, hash, key, 0);
@@ -657,15 +701,13 @@ impl<'p> Planner<'p> {
 
     async fn finish(mut self) -> Result<Plan> {
         self.plan_absent().await?;
-        let moved = self.prior.header().await?.map_or(0, |header| header.version()) != self.head.version;
-        if moved {
+        if !self.head.is_of(self.prior.header().await?.as_ref()) {
             return Err(Error::new(
                 ErrorKind::StateMoved,
                 "another run wrote to the state while this plan was being made: plan again",
             ));
         }
-        let known = self.header.as_ref().map_or(0, |header| header.rows);
-        self.head.refusals = self.options.guards.refusals(&self.head.counts, known);
+        self.head.guard();
         tracing::debug!(sync = self.head.identity, counts = ?self.head.counts, "planned");
         Ok(Plan {
             head: self.head,

@@ -9,11 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    Error, ErrorKind, Result,
-    change::{Entry, Step},
-    fingerprint::KeyHash,
-};
+use crate::{Error, ErrorKind, Result, change::Entry, fingerprint::KeyHash};
 
 /// Takes entries in any order.
 #[derive(Default)]
@@ -190,8 +186,7 @@ impl Entries {
         }
         while let Some(Reverse((_, source, Head(entry)))) = self.heads.pop() {
             self.refill(source)?;
-            let is_withdrawn =
-                entry.step != Step::Drop && entry.row > 0 && self.withdrawn.contains(&entry.row);
+            let is_withdrawn = entry.row > 0 && self.withdrawn.contains(&entry.row);
             if !is_withdrawn {
                 return Ok(Some(entry));
             }
@@ -261,7 +256,10 @@ fn spooling(error: impl Into<crate::BoxError>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{change::ChangeKind, record::Key};
+    use crate::{
+        change::{ChangeKind, Step},
+        record::Key,
+    };
 
     fn entry(hash: u128, row: u64) -> Entry {
         Entry::new(Step::Send, ChangeKind::Added, KeyHash::from_u128(hash), Key::new("k"), row)

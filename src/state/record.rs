@@ -82,6 +82,8 @@ pub struct Rejection {
     removal: bool,
     attempts: u32,
     next_try: SystemTime,
+    /// The row was asked for by its key alone, and even that was refused.
+    by_key: bool,
 }
 
 /// How long a rejected row is left alone when nothing about it changes.
@@ -160,6 +162,11 @@ impl Rejection {
     /// Whether the same thing is not worth sending yet.
     pub fn holds_back(&self, sent: u64, removal: bool, now: SystemTime) -> bool {
         self.is_of(sent, removal) && now < self.next_try
+    }
+
+    /// Whether not even the key alone is worth sending yet.
+    pub fn holds_back_key(&self, now: SystemTime) -> bool {
+        self.by_key && now < self.next_try
     }
 
     /// Whether it is this that was refused.
@@ -299,6 +306,7 @@ impl RowRecord {
             removal,
             attempts,
             next_try: later(now, backoff.pause(attempts)),
+            by_key: !removal && sending.fields.is_empty(),
         });
         // The answer is there, so nothing of this batch is still to come: only the doubt of before outlives it.
         self.mark = match prior {
@@ -375,8 +383,9 @@ mod flag {
     pub(super) const REJECTION: u16 = 1 << 7;
     pub(super) const REMOVAL: u16 = 1 << 8;
     pub(super) const KEY: u16 = 1 << 9;
+    pub(super) const BY_KEY: u16 = 1 << 10;
     /// All that this version writes; the others are room for an identity column and its rekeys.
-    pub(super) const ALL: u16 = (1 << 10) - 1;
+    pub(super) const ALL: u16 = (1 << 11) - 1;
 }
 
 /// The record as a store keeps it: a format byte, two bytes of flags, then what the flags announce.
@@ -399,6 +408,7 @@ impl RowRecord {
         set(flag::REJECTION, self.rejection.is_some());
         set(flag::REMOVAL, self.rejection.as_ref().is_some_and(|rejection| rejection.removal));
         set(flag::KEY, self.sealed_key.is_some());
+        set(flag::BY_KEY, self.rejection.as_ref().is_some_and(|rejection| rejection.by_key));
 
         let mut bytes = vec![FORMAT];
         bytes.extend_from_slice(&flags.to_le_bytes());
@@ -477,7 +487,8 @@ impl Reader<'_> {
             let sent = u64::from_le_bytes(self.array()?);
             let attempts = u32::from_le_bytes(self.array()?);
             let next_try = self.time()?;
-            Some(Rejection { code, sent, removal: has(flag::REMOVAL), attempts, next_try })
+            let (removal, by_key) = (has(flag::REMOVAL), has(flag::BY_KEY));
+            Some(Rejection { code, sent, removal, attempts, next_try, by_key })
         } else {
             None
         };

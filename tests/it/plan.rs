@@ -546,7 +546,7 @@ async fn plan_shows_counts_creations_problems_and_refusals() {
     let plan = plan(&setup, options, &people).await;
     let shown = plan.to_string();
     for line in [
-        "plan for test/people, key email, sync default",
+        "plan for test/people, sync default",
         "source rows          15",
         "invalid              14   not sent",
         "added                 1",

@@ -731,14 +731,6 @@ fn state_of_something_else_is_refused() {
     let state = world.path("customers.state");
     run(&mut world.command(&[])).assert(0);
 
-    let other_key = ["--key", "First name", "--map", "City=City"];
-    assert_refused(
-        &world,
-        "key column",
-        world.bare().args(other_key),
-        &["key E-mail", "key First name", "state of its own"],
-    );
-
     let account = json!({ "replyCode": 0, "replyText": "OK", "data": { "id": 9999 } }).to_string();
     world.sandbox.fail(Fault::answer(200, account).on(Endpoint::Settings));
     assert_refused(
