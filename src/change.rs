@@ -388,6 +388,8 @@ pub(crate) enum Step {
     Settle,
     /// In order; only its key is to be sealed.
     Seal,
+    /// Gone, and cannot be removed for want of its key: only to be looked at should it come back.
+    Unsettle,
     /// Gone, and never was at the destination; only its record is to be deleted.
     Drop,
 }

@@ -382,6 +382,7 @@ impl<'s> Run<'s> {
             sync: mem::take(&mut self.head.identity),
             // Rows that are left to the next run because it was told so are no early end.
             stopped: self.failure.is_some()
+                || !self.is_loaded()
                 || self.outcomes.not_attempted + self.resolved.not_attempted > self.late.len() as u64,
             counts: mem::take(&mut self.head.counts),
             outcomes: mem::take(&mut self.outcomes),
@@ -534,6 +535,10 @@ impl<'s> Run<'s> {
                 }
                 self.put(hash, &mut row);
             }
+            Step::Unsettle => {
+                row.record.unsettled();
+                self.put(hash, &mut row);
+            }
             // A row that the state does not have needs no key.
             Step::Ask | Step::Seal if !row.stored => {}
             Step::Ask | Step::Seal => {
@@ -561,8 +566,6 @@ impl<'s> Run<'s> {
         match (change.kind(), change.phase) {
             (ChangeKind::Removed, _) => Operation::Remove,
             (_, Phase::Insert) => Operation::Insert,
-            // An upsert of a key alone might create an empty record.
-            (_, Phase::First) if change.entry.key_only => Operation::Update,
             (_, Phase::First) if self.head.operations.contains(&Operation::Upsert) => Operation::Upsert,
             (_, Phase::First | Phase::UpdateAgain) => Operation::Update,
         }

@@ -226,9 +226,8 @@ impl<'p> Planner<'p> {
             scratch: Vec::new(),
             header,
         };
-        // Only an update finds out about a row in doubt that is no longer in the source.
-        let resolves = planner.head.operations.contains(&Operation::Update)
-            && planner.header.as_ref().is_some_and(|header| header.in_doubt > 0);
+        let is_in_doubt = planner.header.as_ref().is_some_and(|header| header.in_doubt > 0);
+        let resolves = planner.resolves() && is_in_doubt;
         if planner.header.is_some() && (is_big || options.remove_absent || resolves) {
             planner.scan().await?;
         }
@@ -295,12 +294,14 @@ impl<'p> Planner<'p> {
         match key {
             None => self.head.counts.keyless += 1,
             Some((hash, key)) => {
-                let seen_before = self.see(hash).is_some_and(|(_, before)| before);
+                let seen = self.see(hash);
+                let seen_before = seen.is_some_and(|(_, before)| before);
+                let is_unsettled = seen.is_some_and(|(hot, _)| hot == RowFingerprint::LOAD);
                 let first = self.met.get(&hash).copied();
                 match first.or_else(|| seen_before.then_some(Met::new(0, None, Counted::Unchanged))) {
                     None => {
                         self.met.insert(hash, Met::new(row, None, Counted::Invalid));
-                        self.seal(hash, key)?;
+                        self.seal(hash, key, is_unsettled)?;
                     }
                     Some(first) => match self.options.duplicates {
                         // Both are named as invalid, which says it all.
@@ -311,7 +312,7 @@ impl<'p> Planner<'p> {
                         DuplicatePolicy::Last => {
                             self.withdraw(first);
                             self.met.insert(hash, Met::new(row, None, Counted::Invalid));
-                            self.seal(hash, key)?;
+                            self.seal(hash, key, is_unsettled)?;
                         }
                     },
                 }
@@ -321,9 +322,9 @@ impl<'p> Planner<'p> {
         Ok(())
     }
 
-    /// Has the key of a row that is not sent sealed as well, where the state is new to that.
-    fn seal(&mut self, hash: KeyHash, key: Key) -> Result<()> {
-        if self.head.seals_anew {
+    /// Has the key of a row that is not sent sealed as well, if it may lack that.
+    fn seal(&mut self, hash: KeyHash, key: Key, may_lack: bool) -> Result<()> {
+        if self.head.seals_anew || (self.head.seals && may_lack) {
             self.spooler.push(Entry::new(Step::Seal, ChangeKind::Changed, hash, key, 0))?;
         }
         Ok(())
@@ -470,7 +471,7 @@ impl<'p> Planner<'p> {
     /// Two rows of one key differ: the first one is withheld as well.
     fn clash(&mut self, hash: KeyHash, key: Key, first: Met, row: u64) -> Result<()> {
         if first.is_valid() && first.counted != Counted::Duplicate {
-            self.seal(hash, key)?;
+            self.seal(hash, key, true)?;
         }
         let before = self.head.counts.duplicate;
         self.withdraw(first);
@@ -545,6 +546,7 @@ impl<'p> Planner<'p> {
                 sent: &sent,
             },
         );
+        let may_lack = record.is_some_and(|record| record.sealed_key().is_none());
         let mut entry = Entry::new(Step::Send, ChangeKind::Added, digest.hash, digest.key, digest.row);
         entry.print = digest.print.to_u64();
         Ok(Ok(match verdict {
@@ -557,12 +559,11 @@ impl<'p> Planner<'p> {
                 Counted::Unchanged
             }
             Verdict::Held => {
-                self.seal(entry.hash(), entry.key)?;
+                self.seal(entry.hash(), entry.key, may_lack)?;
                 Counted::Held
             }
-            // Only an update resolves a row by its key alone: an upsert might create an empty record.
-            Verdict::Resolve { .. } if !self.head.operations.contains(&Operation::Update) => {
-                self.seal(entry.hash(), entry.key)?;
+            Verdict::Resolve { .. } if !self.resolves() => {
+                self.seal(entry.hash(), entry.key, may_lack)?;
                 Counted::Held
             }
             Verdict::Resolve { kind, known, place } => {
@@ -588,7 +589,7 @@ impl<'p> Planner<'p> {
                     self.head.asks += 1;
                     self.spooler.push(entry)?;
                 } else {
-                    self.seal(entry.hash(), entry.key)?;
+                    self.seal(entry.hash(), entry.key, may_lack)?;
                 }
                 Counted::Held
             }
@@ -615,6 +616,13 @@ impl<'p> Planner<'p> {
         }))
     }
 
+    /// Whether rows in doubt are resolved by their keys alone. An upsert might create an empty record, and needs no such
+    /// thing: it is the same for a row that exists and for one that does not.
+    fn resolves(&self) -> bool {
+        let operations = &self.head.operations;
+        operations.contains(&Operation::Update) && !operations.contains(&Operation::Upsert)
+    }
+
     fn creates_missing(&self) -> bool {
         match self.options.missing {
             MissingPolicy::Ask => self.head.operations.contains(&Operation::Insert),
@@ -626,7 +634,7 @@ impl<'p> Planner<'p> {
     /// Rows that the source does not have: removed if it is complete, resolved if they are in doubt.
     async fn plan_absent(&mut self) -> Result<()> {
         let Lookup::Index(index) = &self.lookup else { return Ok(()) };
-        let resolves = self.head.operations.contains(&Operation::Update);
+        let resolves = self.resolves();
         let removes = self.options.remove_absent;
         let unplanned = |met: &Met| matches!(met.counted, Counted::Invalid | Counted::Duplicate);
         let gone = index.unseen().filter(|(hash, hot)| {
@@ -667,6 +675,11 @@ impl<'p> Planner<'p> {
             }
             let Some(key) = record.sealed_key().map(unsealed).transpose()? else {
                 self.head.counts.unremovable += 1;
+                if record.row().is_some() {
+                    // Should it come back, planning has to look at its record, and sees to its key.
+                    let entry = Entry::new(Step::Unsettle, ChangeKind::Changed, hash, Key::new(""), 0);
+                    self.spooler.push(entry)?;
+                }
                 return Ok(());
             };
             self.head.counts.removed += 1;

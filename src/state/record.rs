@@ -352,6 +352,11 @@ impl RowRecord {
         self.settle_row(wanted, row);
     }
 
+    /// The row is to be compared field by field, should it be met again.
+    pub fn unsettled(&mut self) {
+        self.row = None;
+    }
+
     fn settle_row(&mut self, wanted: &[(Slot, u64)], row: RowFingerprint) {
         let complete = wanted.iter().all(|&(slot, fingerprint)| self.field(slot) == Some(fingerprint));
         let settled = complete && self.mark.is_none() && self.held.is_none();

@@ -53,6 +53,9 @@ impl Destination for ModelDestination {
                 .offers([Operation::Update, Operation::Insert])
                 .inserts_into(world.setup.list.to_string()),
             Service::Contacts => target.offers([Operation::Update]),
+            Service::Records if world.offers_update => {
+                target.offers([Operation::Update, Operation::Upsert, Operation::Remove])
+            }
             Service::Records | Service::Members => target.offers([Operation::Upsert, Operation::Remove]),
         };
         target = target.finds();

@@ -3,8 +3,8 @@
 use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
 use reverse_etl::{
-    Activation, Column, ErrorKind, FieldKind, Guards, Mapping, MemoryStore, Plan, PlanOptions, Record,
-    RejectedPolicy, Report, Source, Value,
+    Activation, Column, ErrorKind, FieldKind, Guards, Mapping, MemoryStore, Plan, PlanOptions,
+    PriorState as _, Record, RejectedPolicy, Report, Source, Value,
     state::record::{Backoff, Held as HeldBack, RowRecord},
 };
 
@@ -42,8 +42,8 @@ struct History {
     batch_rows: usize,
     in_flight: usize,
     send_within: u64,
-    /// Every run so far removed what was absent, so every key was kept.
-    keys_were_kept: bool,
+    /// Of which keys the state has to have a sealed one, since a run that removes what is absent has dealt with them.
+    kept: Vec<bool>,
 }
 
 pub(crate) fn play(seed: u64, service: Service, trace: bool) -> Result<(), String> {
@@ -60,17 +60,9 @@ pub(crate) fn play(seed: u64, service: Service, trace: bool) -> Result<(), Strin
     let source = vec![Row::Absent; world.keys];
     drop(world);
     let store = MemoryStore::with_host(Arc::new(SimulatedHost(shared.clone())));
-    let keys_were_kept = true;
-    let mut history = History {
-        shared: shared.clone(),
-        store,
-        setup,
-        source,
-        batch_rows,
-        in_flight,
-        send_within,
-        keys_were_kept,
-    };
+    let kept = vec![true; source.len()];
+    let mut history =
+        History { shared: shared.clone(), store, setup, source, batch_rows, in_flight, send_within, kept };
     history.play();
     let violation = shared.lock().violation.take();
     violation.map_or(Ok(()), Err)
@@ -243,7 +235,12 @@ impl History {
             world.planning = true;
             world.log(|| format!("RUN {:?} {:?}", self.setup, shown(&self.source)));
         }
-        self.keys_were_kept &= self.setup.removes;
+        let header = futures::executor::block_on(self.store.header()).ok().flatten();
+        let json = header.and_then(|header| serde_json::from_slice(&header.to_bytes().ok()?).ok());
+        let keeps_all = json.is_some_and(|header: serde_json::Value| header["seals"] == true);
+        if !self.setup.removes && !keeps_all {
+            self.kept.fill(false);
+        }
         let activation = self.activation();
         let planned = block_on(&self.shared, activation.plan(Source::iter(&records)));
         self.shared.lock().planning = false;
@@ -302,6 +299,11 @@ impl History {
         };
         if let Some(report) = report {
             self.check_report(report);
+        }
+        if result.as_ref().is_ok_and(|report| !report.stopped) && self.setup.removes {
+            for (kept, row) in self.kept.iter_mut().zip(&self.source) {
+                *kept |= *row != Row::Absent;
+            }
         }
         // A run that failed may have left its hold behind, as one whose last commit could not be stored.
         if result.is_err() {
@@ -460,7 +462,7 @@ impl History {
             }
         }
         sent.sort_by_key(|(slot, _)| *slot);
-        let has_creation = world.service == Service::Contacts && !record.is_known();
+        let has_creation = world.service == Service::Contacts && !record.is_known() && self.setup.inserts;
         let creation = has_creation.then_some(values.is_refused_at_creation);
         let is_same = refused.sent.fields == sent && refused.sent.creation_refused == creation;
         let is_done = sent.is_empty() && record.is_known();
@@ -476,7 +478,7 @@ impl History {
         let has_key = record.is_none_or(|record| record.sealed_key().is_some());
         if !has_key {
             let why = format!("the key of {key} was not kept");
-            return (self.keys_were_kept && world.service != Service::Contacts).then_some(why);
+            return (self.kept[key] && world.service != Service::Contacts).then_some(why);
         }
         let is_left = match world.service {
             Service::Contacts => false,

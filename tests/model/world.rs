@@ -217,6 +217,8 @@ pub(crate) struct World {
     refused_in_part: bool,
     pub(crate) removal_of_nobody_is_told: bool,
     pub(crate) one_bad_row_refuses_all: bool,
+    /// Records are offered updates as well.
+    pub(crate) offers_update: bool,
 }
 
 /// The world, for all who live in it.
@@ -276,6 +278,7 @@ impl Shared {
             refused_in_part: choose.one_in(2),
             removal_of_nobody_is_told: choose.one_in(2),
             one_bad_row_refuses_all: choose.one_in(3),
+            offers_update: choose.one_in(3),
             choose,
         };
         Self(Arc::new(Mutex::new(world)))
