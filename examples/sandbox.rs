@@ -25,6 +25,9 @@ struct Options {
     /// CSV file whose rows become contacts
     #[arg(long, value_name = "FILE")]
     contacts: Option<PathBuf>,
+    /// Contact list to begin with; may be given several times
+    #[arg(long = "list", value_name = "NAME")]
+    lists: Vec<String>,
     /// Requests a minute for each API user
     #[arg(long, default_value_t = 1_000)]
     rate_limit: u64,
@@ -47,6 +50,9 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         let loaded =
             load(&sandbox, file).map_err(|error| format!("{} cannot be loaded: {error}", file.display()))?;
         println!("# {loaded} contacts from {}", file.display());
+    }
+    for name in &options.lists {
+        println!("# list {name}: id {}", sandbox.add_list(name));
     }
     // In this order Ctrl-C is listened to before anybody reads that it is.
     tokio::try_join!(tokio::signal::ctrl_c(), async { print_access(&sandbox) })?;

@@ -26,7 +26,7 @@ use std::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use reverse_etl::{
-    Activation, Event, FieldName, Mapping, Problem, RedbStore, Source,
+    Activation, Event, FieldName, Mapping, Problem, ProblemKind, RedbStore, Source,
     emarsys::{Client, ContactsDestination, Credentials, ListId, ListRef},
 };
 
@@ -229,6 +229,8 @@ fn credentials() -> Result<Credentials> {
 /// Moves the bar, and keeps the rows that were not synced.
 fn observer(bar: ProgressBar, rejects: Arc<Rejects>) -> impl Fn(&Event<'_>) + Send + Sync + 'static {
     move |event| match event {
+        // That Emarsys does not know somebody is well where nobody is created; the report counts them.
+        Event::Problem(problem) if problem.kind() == ProblemKind::NoMatch => {}
         Event::Problem(problem) => rejects.add(problem),
         Event::Progress { done, .. } => bar.set_position(*done),
         Event::Waiting { rows, until } => {

@@ -85,9 +85,13 @@ impl Activation {
     /// # Errors
     /// * [`ErrorKind::Guard`](crate::ErrorKind::Guard) if a guard refuses the plan: nothing was written;
     /// * [`ErrorKind::StateMoved`](crate::ErrorKind::StateMoved) if state or destination are no longer what the plan was
-    ///   made for: nothing was written;
+    ///   made for: no row was sent;
     /// * [`ErrorKind::Busy`](crate::ErrorKind::Busy) if another run holds the state: nothing was written;
     /// * what the run had to stop for. [`Error::report`](crate::Error::report) says how far it came.
+    ///
+    /// # Cancellation
+    /// A future that is dropped before its end is like a process that dies: nothing is lost, but the state stays held for
+    /// some minutes, and rows that were under way wait as long. To end early use [`apply_until`](Self::apply_until).
     pub async fn apply(&self, plan: Plan) -> Result<Report> {
         self.apply_until(plan, std::future::pending()).await
     }

@@ -422,6 +422,12 @@ impl Entry {
         self.step == Step::Send && self.kind == ChangeKind::Added
     }
 
+    /// How many of its values clear their fields.
+    pub(crate) fn cleared(&self) -> u64 {
+        let is_empty = |value: &Value| matches!(value, Value::Null) || *value == Value::Text(String::new());
+        self.values.iter().filter(|(_, value)| is_empty(value)).count() as u64
+    }
+
     /// Roughly the memory that it takes.
     pub(crate) fn weight(&self) -> usize {
         let text = |value: &Value| match value {

@@ -228,6 +228,11 @@ impl Target {
 ///   whether anything may have been applied. Once any row's outcome is known, `apply` returns outcomes.
 /// * Nothing of a batch is sent after its [`deadline`](Batch::deadline), and a request that got no answer is not
 ///   repeated: its rows are [`Unknown`](crate::Outcome::Unknown).
+/// * `apply` ends by itself: a request needs a timeout, since a run waits for every batch that it handed out.
+/// * Texts, of errors, rejections and notes, should be of its own words. The keys of the batch, and in a rejection the
+///   row's values, are blacked out of them, but values of other rows, causes of errors and single characters are not.
+///
+/// An implementation needs the crate `async-trait`; `examples/own_destination.rs` is a whole one.
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot receive batches",

@@ -52,6 +52,8 @@ pub enum ProblemKind {
     Duplicate,
     /// The destination refused the row.
     Rejected,
+    /// The destination does not know the row, and it was not to be created. Only an observer is told of these.
+    NoMatch,
     /// Nobody knows what became of the row.
     Unknown,
     /// The row was synced, and something about it is worth knowing.
@@ -64,6 +66,7 @@ impl fmt::Display for ProblemKind {
             Self::Invalid => "invalid",
             Self::Duplicate => "duplicate",
             Self::Rejected => "rejected",
+            Self::NoMatch => "no match",
             Self::Unknown => "unknown",
             Self::Note => "note",
         })
@@ -106,6 +109,8 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.row {
             Some(row) => write!(f, "row {row}: ")?,
+            // It is about a column of the source, and no row.
+            None if self.column.is_some() => {}
             None => write!(f, "a row that left the source: ")?,
         }
         match (&self.column, &self.field) {

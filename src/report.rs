@@ -80,7 +80,7 @@ impl fmt::Display for Report {
         writeln!(f, "  applied       {applied:>9}{created}")?;
         write_if(f, "no match", no_match, "the destination does not know them")?;
         write_if(f, "rejected", rejected, "left alone until they change or their back-off ends")?;
-        write_if(f, "unknown", unknown, "no answer; the next run sends them again")?;
+        write_if(f, "unknown", unknown, "nobody knows; the next run sends them again")?;
         write_if(f, "not attempted", not_attempted, "the next run sends them")?;
         if self.stopped {
             writeln!(f, "  stopped before the end of the plan")?;
@@ -96,7 +96,7 @@ pub(crate) fn write_counts(f: &mut fmt::Formatter<'_>, counts: &Counts) -> fmt::
     write_if(f, "held", counts.held, "differ, and are left alone: missing or rejected earlier")?;
     write_if(f, "invalid", counts.invalid, "not sent")?;
     let withheld = match counts.withheld {
-        0 => "equal to another row".to_owned(),
+        0 => "another row has their key, and counts".to_owned(),
         withheld => format!("{withheld} of them withheld: same key, other values"),
     };
     write_if(f, "duplicate", counts.duplicate, &withheld)?;
@@ -109,7 +109,11 @@ pub(crate) fn write_counts(f: &mut fmt::Formatter<'_>, counts: &Counts) -> fmt::
     write_if(f, "removed", counts.removed, "no longer in the source")?;
     write_if(f, "in doubt", counts.resolved, "left the source before their insert was answered")?;
     write_if(f, "not removable", counts.unremovable, "their keys were not kept when they were sent")?;
-    writeln!(f, "  fields        {:>9}   to be written", counts.fields)
+    let cleared = match counts.cleared {
+        0 => String::new(),
+        cleared => format!(", {cleared} of them with nothing"),
+    };
+    writeln!(f, "  fields        {:>9}   to be written{cleared}", counts.fields)
 }
 
 fn write_if(f: &mut fmt::Formatter<'_>, name: &str, rows: u64, note: &str) -> fmt::Result {

@@ -183,7 +183,7 @@ impl<'s> Run<'s> {
     pub(crate) async fn start(plan: Plan, store: &'s dyn StateStore, limits: Limits) -> Result<Run<'s>> {
         let table = plan.head.table();
         let entries = plan.spool.entries();
-        let Plan { head, secret, observer, host, .. } = plan;
+        let Plan { head, secret, written, observer, host, .. } = plan;
         let stored = store.header().await?;
         if let Some(header) = &stored {
             header.belongs_to(&head.identity)?;
@@ -203,6 +203,9 @@ impl<'s> Run<'s> {
             return Err(Error::config(
                 "this plan was made with another secret: supply that one, or plan again",
             ));
+        }
+        if let Some(written) = written {
+            written.check(&secret)?;
         }
         let is_generated = stored.is_none() && head.secret.is_some();
         let mut header = match stored {
@@ -464,6 +467,7 @@ impl<'s> Run<'s> {
             pause = pause.min(left);
             if !self.told_late {
                 self.told_late = true;
+                tracing::info!(rows = self.late.len(), seconds = left.as_secs(), "waiting for late requests");
                 self.tell(&Event::Waiting { rows: self.late.len() as u64, until });
             }
         }
@@ -815,6 +819,8 @@ impl<'s> Run<'s> {
                     return;
                 }
                 self.tally(&change).no_match += 1;
+                let text = "the destination does not know it".to_owned();
+                self.problem(&change, ProblemKind::NoMatch, None, None, text);
             }
             Outcome::AlreadyExists => {
                 row.record.not_found();
@@ -883,7 +889,7 @@ impl<'s> Run<'s> {
     ) {
         let problem = Problem { row: change.row(), kind, code, column: None, field, text };
         self.tell(&Event::Problem(&problem));
-        if self.problems.len() < PROBLEMS_KEPT {
+        if kind != ProblemKind::NoMatch && self.problems.len() < PROBLEMS_KEPT {
             self.problems.push(problem);
         }
     }

@@ -37,7 +37,7 @@ impl Sealer {
         opened.and_then(|bytes| String::from_utf8(bytes).ok()).map(Key::new).ok_or_else(|| {
             Error::new(
                 ErrorKind::StateDamaged,
-                "a sealed key in the state does not open: the state was altered; restore it from a copy",
+                "a sealed key in the state does not open: the state was altered; start a new state, whose first run sends every row",
             )
         })
     }

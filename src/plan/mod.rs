@@ -13,6 +13,7 @@ use std::{collections::HashSet, fmt, io, mem, sync::Arc};
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
     Error, ErrorKind, Result,
@@ -73,6 +74,8 @@ pub struct Counts {
     pub existing: Option<u64>,
     /// Fields that are to be sent, values for creation not counted.
     pub fields: u64,
+    /// Fields among them that get a null or an empty text, which clears most of them.
+    pub cleared: u64,
 }
 
 impl Counts {
@@ -129,8 +132,36 @@ const FORMAT: u32 = 1;
 #[serde(rename_all = "lowercase")]
 enum Line {
     Entry(Box<Entry>),
-    /// There is nothing more, and there were so many entries: a file that was cut lacks it.
-    End(u64),
+    /// There is nothing more: a file that was cut lacks it.
+    End(End),
+}
+
+#[derive(Serialize, Deserialize)]
+struct End {
+    entries: u64,
+    /// Over all lines before, keyed with the state's secret.
+    seal: Bytes<16>,
+}
+
+/// A plan as it was read from a file: a digest of its lines, and the seal that they should have.
+pub(crate) struct Written {
+    digest: String,
+    seal: Bytes<16>,
+}
+
+impl Written {
+    fn seal(digest: &str, secret: &Secret) -> Result<Bytes<16>> {
+        secret.derive(&format!("plan/{digest}")).map(Bytes)
+    }
+
+    /// Refuses a file that is not as it was written: other values than those that were planned would be remembered as
+    /// those that were.
+    pub(crate) fn check(&self, secret: &Secret) -> Result<()> {
+        if Self::seal(&self.digest, secret)? == self.seal {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Source, "the plan's file was altered after it was written: plan again"))
+    }
 }
 
 /// Every change that a sync would make.
@@ -141,7 +172,11 @@ enum Line {
 pub struct Plan {
     pub(crate) head: Head,
     pub(crate) spool: Spool,
+    /// The secret that the caller supplied.
     pub(crate) secret: Option<Secret>,
+    /// The state's secret, as far as it is known.
+    sealing: Option<Secret>,
+    pub(crate) written: Option<Written>,
     pub(crate) observer: Option<Observer>,
     pub(crate) host: Arc<dyn Host>,
     memory_max: usize,
@@ -257,12 +292,13 @@ impl Plan {
         if found.is_empty() {
             return Ok(self);
         }
-        let (mut rows, mut fields) = (0, 0);
+        let (mut rows, mut fields, mut cleared) = (0, 0, 0);
         self.spool = self.spool.rewritten(self.memory_max, |mut entry| {
             if entry.step == Step::Ask && found.contains(&entry.row) {
                 entry.step = Step::Send;
                 rows += 1;
                 fields += entry.values.len() as u64;
+                cleared += entry.cleared();
             }
             Some(entry)
         })?;
@@ -271,36 +307,57 @@ impl Plan {
         counts.held = counts.held.saturating_sub(rows);
         counts.added += rows;
         counts.fields += fields;
+        counts.cleared += cleared;
         self.head.guard();
         Ok(self)
     }
 
-    /// Writes the plan as JSON Lines: a first line about the plan, then an entry a line, and a last line that says how
-    /// many there are.
+    /// Writes the plan as JSON Lines: a first line about the plan, then an entry a line, and a last line that seals them.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if `out` cannot be written to.
+    /// [`ErrorKind::Io`] if `out` cannot be written to; [`ErrorKind::Config`] if the plan was read from a file and
+    /// changed, and its state's secret is not known.
     pub fn write_to(&self, out: impl io::Write) -> Result<()> {
-        let mut out = io::BufWriter::new(out);
+        let mut out = Digested { out: io::BufWriter::new(out), digest: Sha256::new() };
         spool::write_line(&mut out, &self.head)?;
         let mut entries = 0;
         for entry in self.spool.entries() {
             spool::write_line(&mut out, &Line::Entry(Box::new(entry?)))?;
             entries += 1;
         }
-        spool::write_line(&mut out, &Line::End(entries))?;
-        io::Write::flush(&mut out)
+        let digest = hex::encode(out.digest.finalize());
+        let seal = match &self.written {
+            Some(written) if written.digest == digest => written.seal,
+            _ => Written::seal(&digest, &self.known_secret()?)?,
+        };
+        spool::write_line(&mut out.out, &Line::End(End { entries, seal }))?;
+        io::Write::flush(&mut out.out)
             .map_err(|error| Error::new(ErrorKind::Io, "the plan could not be written").with_source(error))
+    }
+
+    fn known_secret(&self) -> Result<Secret> {
+        let generated = self.head.secret.map(|secret| Secret::new(secret.0));
+        self.sealing.clone().or_else(|| self.secret.clone()).or(generated).ok_or_else(|| {
+            Error::config(
+                "a plan that was read from a file and changed cannot be written without `Plan::secret`",
+            )
+        })
     }
 
     /// Reads a plan that [`write_to`](Self::write_to) wrote.
     ///
+    /// That it was not altered shows when it is [started](Self::start), since it is sealed with the state's secret.
+    ///
     /// # Errors
-    /// [`ErrorKind::Source`] if it is not a plan, or was cut or altered.
+    /// [`ErrorKind::Source`] if it is not a plan, or was cut.
     pub fn read_from(input: impl io::Read) -> Result<Self> {
         let damaged = || Error::new(ErrorKind::Source, "this is not a plan of this version: plan again");
+        let cut = || Error::new(ErrorKind::Source, "the plan was cut: entries are missing; plan again");
         let mut lines = io::BufReader::new(input);
-        let head: Head = spool::read_line(&mut lines)?.ok_or_else(damaged)?;
+        let mut digest = Sha256::new();
+        let first = spool::next_line(&mut lines)?.ok_or_else(damaged)?;
+        digest.update(&first);
+        let head: Head = spool::parse(&first)?;
         let sums = [head.counts.added, head.counts.changed, head.counts.removed];
         let planned_by_head = sums.iter().try_fold(0_u64, |sum, rows| sum.checked_add(*rows));
         if head.format != FORMAT {
@@ -308,24 +365,31 @@ impl Plan {
         }
         let options = PlanOptions::default();
         let mut spooler = spool::Spooler::new(options.memory_max);
-        let (mut planned, mut entries, mut end) = (0, 0_u64, None);
-        while let Some(line) = spool::read_line::<Line>(&mut lines)? {
-            match line {
+        let (mut planned, mut entries) = (0, 0_u64);
+        let end = loop {
+            let line = spool::next_line(&mut lines)?.ok_or_else(cut)?;
+            match spool::parse(&line)? {
                 Line::Entry(entry) => {
+                    digest.update(&line);
                     planned += u64::from(entry.step == Step::Send);
                     entries += 1;
                     spooler.push(*entry)?;
                 }
-                Line::End(entries) => end = Some(entries),
+                Line::End(end) => break end,
             }
-        }
-        if end != Some(entries) || Some(planned) != planned_by_head {
-            return Err(Error::new(ErrorKind::Source, "the plan was cut: entries are missing; plan again"));
+        };
+        if end.entries != entries
+            || Some(planned) != planned_by_head
+            || spool::next_line(&mut lines)?.is_some()
+        {
+            return Err(cut());
         }
         Ok(Self {
             head,
             spool: spooler.finish(),
             secret: None,
+            sealing: None,
+            written: Some(Written { digest: hex::encode(digest.finalize()), seal: end.seal }),
             observer: None,
             host: SystemHost::shared(),
             memory_max: options.memory_max,
@@ -400,6 +464,13 @@ impl Plan {
         if head.operations != target.operations || head.place != target.place {
             return Err(moved("the destination is set up in another way than when the plan was made"));
         }
+        let is_mapped = |name: &FieldName| specs.iter().any(|spec| spec.name() == name);
+        if let Some(slot) = head.slots.fields().find(|slot| !is_mapped(&slot.field)) {
+            return Err(Error::config(format!(
+                "the plan was made with another mapping, which had the field `{}`: apply it with that one, or plan again",
+                slot.field
+            )));
+        }
         // A field that was to be created may have been made by somebody else, to take something else.
         for missing in &head.missing {
             let wanted = specs.iter().find(|spec| spec.name() == missing).and_then(FieldSpec::create);
@@ -413,6 +484,24 @@ impl Plan {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes on, and takes a digest of what it writes.
+struct Digested<W> {
+    out: W,
+    digest: Sha256,
+}
+
+impl<W: io::Write> io::Write for Digested<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.digest.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -433,6 +522,16 @@ impl Head {
             return Ok(());
         }
         Err(moved("the state has changed since this plan was made, so the plan no longer holds"))
+    }
+
+    /// What is done with a row, in words.
+    fn mode(&self) -> String {
+        let does = |operation| self.operations.contains(&operation);
+        let place = self.place.as_ref().map(|place| format!(" into {place}")).unwrap_or_default();
+        let known = if does(Operation::Upsert) { "update or create" } else { "update" };
+        let unknown =
+            if does(Operation::Insert) { format!(", create what is missing{place}") } else { String::new() };
+        format!("{known}{unknown}")
     }
 
     /// Lets the guards look at the counts as they are now.
@@ -481,6 +580,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = self.counts();
         writeln!(f, "plan for {}", self.head.identity)?;
+        writeln!(f, "  mode          {}", self.head.mode())?;
         crate::report::write_counts(f, counts)?;
         for what in self.creates() {
             writeln!(f, "  to create     {what}")?;

@@ -34,6 +34,10 @@ const AT_ONCE: usize = 1024;
 
 /// Compares a source with what the destination has acknowledged, and plans what to send.
 ///
+/// A mapping that is [bound](Mapping::bind) to a target has values checked and converted, and keys in one form; an
+/// [`Activation`](crate::Activation) binds it. One that is not bound takes everything as it is, and a state belongs to
+/// the name of the sync alone: give syncs to different tools different names ([`PlanOptions::sync`]).
+///
 /// A source that is a full model and one that is an incremental model are planned alike: rows that are absent are left
 /// alone, unless [`PlanOptions::remove_absent`] says that the source is complete.
 ///
@@ -51,7 +55,8 @@ const AT_ONCE: usize = 1024;
 ///
 /// # Errors
 /// * [`ErrorKind::Source`] if the source could not be read to its end;
-/// * [`ErrorKind::Config`] if the mapping names a column that the source does not have;
+/// * [`ErrorKind::Config`] if the mapping names a column that the source does not have. Records need not be alike: of
+///   those only a key column that no row has is an error, another such column is a [`Problem`](crate::Problem);
 /// * [`ErrorKind::StateDamaged`] if the state is damaged, or belongs to another sync or secret;
 /// * [`ErrorKind::StateMoved`] if another run wrote to the state meanwhile.
 pub async fn plan<'a>(
@@ -77,12 +82,16 @@ struct Planner<'p> {
     sealer: Sealer,
     head: Head,
     secret: Option<Secret>,
+    /// The state's secret, whoever keeps it: with it a plan's file is sealed.
+    sealing: Secret,
     lookup: Lookup,
     /// Rows of which more is to be remembered than that they were unchanged.
     met: HashMap<KeyHash, Met>,
     spooler: Spooler,
     now: SystemTime,
     scratch: Vec<u8>,
+    /// Which of the mapper's columns no row has had so far.
+    unseen: Vec<bool>,
 }
 
 /// How the state is asked; never what it means.
@@ -102,8 +111,9 @@ struct Met {
     /// `None` for an invalid row.
     print: Option<RowFingerprint>,
     counted: Counted,
-    /// How many of its fields were counted as to be sent.
+    /// How many of its fields were counted as to be sent, and of those as to be cleared.
     fields: u64,
+    cleared: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,7 +131,7 @@ enum Counted {
 
 impl Met {
     fn new(row: u64, print: Option<RowFingerprint>, counted: Counted) -> Self {
-        Self { row, print, counted, fields: 0 }
+        Self { row, print, counted, fields: 0, cleared: 0 }
     }
 
     fn is_valid(&self) -> bool {
@@ -217,6 +227,7 @@ impl<'p> Planner<'p> {
             options,
             mapper,
             sealer: Sealer::new(&secret)?,
+            sealing: secret.clone(),
             head,
             secret: (!is_generated).then_some(secret).filter(|_| options.secret.is_some()),
             lookup: if header.is_some() { Lookup::Load } else { Lookup::Nothing },
@@ -224,6 +235,7 @@ impl<'p> Planner<'p> {
             spooler: Spooler::new(options.memory_max),
             now: options.host.wall(),
             scratch: Vec::new(),
+            unseen: Vec::new(),
             header,
         };
         let is_in_doubt = planner.header.as_ref().is_some_and(|header| header.in_doubt > 0);
@@ -266,8 +278,14 @@ impl<'p> Planner<'p> {
         let mut at = range.start;
         let mut row = self.head.counts.rows;
         let (mapper, scratch) = (&self.mapper, &mut self.scratch);
+        self.unseen.resize(mapper.columns().len(), true);
+        let (unseen, mut are_all_seen) = (&mut self.unseen, false);
         rows.visit(mapper.columns(), range, &mut |values| {
             row += 1;
+            if !are_all_seen {
+                unseen.iter_mut().zip(values).for_each(|(unseen, value)| *unseen &= value.is_none());
+                are_all_seen = !unseen.contains(&true);
+            }
             match mapper.key(values) {
                 Err(reason) => invalid.push((row, None, reason)),
                 Ok(key) => {
@@ -399,7 +417,7 @@ impl<'p> Planner<'p> {
                 Ok(())
             })?;
             let (row, hash, print) = (digest.row, digest.hash, digest.print);
-            let fields_before = self.head.counts.fields;
+            let before = (self.head.counts.fields, self.head.counts.cleared);
             let planned = match mapped {
                 Some(Ok(mapped)) => self.plan_row(digest, mapped, record.as_ref())?,
                 Some(Err(reason)) => Err(reason),
@@ -410,8 +428,9 @@ impl<'p> Planner<'p> {
                 Counted::Invalid
             });
             let print = (counted != Counted::Invalid).then_some(print);
-            let fields = self.head.counts.fields - fields_before;
-            self.met.insert(hash, Met { row, print, counted, fields });
+            let fields = self.head.counts.fields - before.0;
+            let cleared = self.head.counts.cleared - before.1;
+            self.met.insert(hash, Met { row, print, counted, fields, cleared });
             let counts = &mut self.head.counts;
             match counted {
                 Counted::Unchanged => counts.unchanged += 1,
@@ -506,6 +525,7 @@ impl<'p> Planner<'p> {
         }
         counts.duplicate += 1;
         counts.fields -= met.fields;
+        counts.cleared -= met.cleared;
         if met.row > 0 {
             self.spooler.withdraw(met.row);
         }
@@ -610,6 +630,7 @@ impl<'p> Planner<'p> {
                 entry.values = mapped.values.into_iter().filter(|(slot, _)| is_sent(slot)).collect();
                 entry.wanted = mapped.prints;
                 self.head.counts.fields += entry.values.len() as u64;
+                self.head.counts.cleared += entry.cleared();
                 self.spooler.push(entry)?;
                 kind.into()
             }
@@ -712,7 +733,34 @@ impl<'p> Planner<'p> {
         }
     }
 
+    /// A column that no row has is most likely misspelt; a source of text would have said so at once.
+    fn check_columns(&mut self) -> Result<()> {
+        if self.head.counts.rows == 0 {
+            return Ok(());
+        }
+        let columns = self.mapper.columns().iter().zip(&self.unseen);
+        let unseen: Vec<_> =
+            columns.filter(|(_, unseen)| **unseen).map(|(column, _)| column.clone()).collect();
+        for column in unseen {
+            if Some(&column) == self.mapper.columns().first() {
+                return Err(Error::config(format!(
+                    "no row of the source has the column `{column}`, which is the key: check its name in the mapping"
+                )));
+            }
+            self.problem(Problem {
+                row: None,
+                kind: ProblemKind::Note,
+                code: None,
+                column: Some(column),
+                field: None,
+                text: "is a column that no row of the source has: check its name in the mapping".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     async fn finish(mut self) -> Result<Plan> {
+        self.check_columns()?;
         self.plan_absent().await?;
         if !self.head.is_of(self.prior.header().await?.as_ref()) {
             return Err(Error::new(
@@ -726,6 +774,8 @@ impl<'p> Planner<'p> {
             head: self.head,
             spool: self.spooler.finish(),
             secret: self.secret,
+            sealing: Some(self.sealing),
+            written: None,
             observer: self.options.observer.clone(),
             host: Arc::clone(&self.options.host),
             memory_max: self.options.memory_max,

@@ -133,7 +133,7 @@ impl Lines {
                 *next += 1;
                 Ok(entries.get(*next - 1).cloned())
             }
-            Self::File(lines) => read_line(lines),
+            Self::File(lines) => next_line(lines)?.as_deref().map(parse).transpose(),
         }
     }
 }
@@ -234,14 +234,16 @@ pub(crate) fn write_line(mut out: impl Write, line: &impl serde::Serialize) -> R
     out.write_all(b"\n").map_err(spooling)
 }
 
-/// The next line as an entry; `None` at the end.
-pub(crate) fn read_line<T: serde::de::DeserializeOwned>(lines: &mut impl BufRead) -> Result<Option<T>> {
-    let mut line = String::new();
-    if lines.read_line(&mut line).map_err(spooling)? == 0 {
-        return Ok(None);
-    }
+/// The next line, with its end; `None` at the end of the file.
+pub(crate) fn next_line(lines: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let length = lines.read_until(b'\n', &mut line).map_err(spooling)?;
+    Ok((length > 0).then_some(line))
+}
+
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T> {
     // serde quotes values in its messages, so the cause stays out.
-    serde_json::from_str(&line).map(Some).map_err(|_| {
+    serde_json::from_slice(line).map_err(|_| {
         Error::new(
             ErrorKind::Source,
             "a line of the plan cannot be read: the file was cut or altered; plan again",

@@ -187,8 +187,7 @@ impl Header {
         serde_json::from_slice(bytes).ok().filter(|header: &Self| header.format == Self::FORMAT).ok_or_else(|| {
             Error::new(
                 ErrorKind::StateDamaged,
-                "the state's header cannot be read: the state was cut, altered, or written by a newer version; restore \
-                 it from a copy",
+                "the state's header cannot be read: the state was cut, altered, or written by a newer version; start a new state, whose first run sends every row",
             )
         })
     }
@@ -211,7 +210,10 @@ impl Header {
         if secret.check_value()? == self.check.0 {
             return Ok(secret);
         }
-        Err(Error::new(ErrorKind::StateDamaged, "this state was made with another secret: supply that one"))
+        Err(Error::new(
+            ErrorKind::StateDamaged,
+            "this state was made with another secret: supply that one, or none if it was generated",
+        ))
     }
 
     /// Refuses a state that belongs to another sync.

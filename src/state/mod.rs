@@ -3,6 +3,9 @@
 //! The state holds, for each row that was ever announced, the fingerprints that the destination has acknowledged, and
 //! never a key or a value in clear text. [`record`] says what a row's record is and what each event does to it.
 //!
+//! A copy of a state is worth nothing once a later run has written: it claims what the destination may no longer have.
+//! A state that is lost is no harm; the next run sends every row, and the destination is as it was.
+//!
 //! Reading and writing are two traits: whoever plans is given a [`PriorState`] and cannot write.
 
 mod commit;
@@ -39,6 +42,10 @@ pub use memory::MemoryStore;
 #[async_trait]
 pub trait PriorState: fmt::Debug + Send + Sync {
     /// The header; `None` while nothing was ever committed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::StateDamaged`](crate::ErrorKind::StateDamaged) if what is there is no state,
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be read; so of the other reads.
     async fn header(&self) -> Result<Option<Header>>;
 
     /// The rows of these keys, one answer per key in the same order; `None` for a row that is not there.
@@ -131,6 +138,10 @@ pub trait PriorState: fmt::Debug + Send + Sync {
 )]
 pub trait StateStore: PriorState {
     /// Stores a commit, all of it or nothing, and returns once it is durable.
+    ///
+    /// # Errors
+    /// What [`Commit::admit`] refuses, else [`ErrorKind::Io`](crate::ErrorKind::Io). An error may leave open whether the
+    /// commit was stored: a run then stores all of it again.
     async fn commit(&self, commit: &Commit) -> Result<()>;
 }
 

@@ -449,7 +449,7 @@ impl RowRecord {
             Error::new(
                 ErrorKind::StateDamaged,
                 "a row's record in the state cannot be read: the state was cut, altered, or written by a newer version; \
-                 restore it from a copy",
+                 start a new state, whose first run sends every row",
             )
         })
     }

@@ -524,8 +524,7 @@ impl Inner {
         let error = Error::new(
             ErrorKind::StateDamaged,
             format!(
-                "the state {} cannot be read: it was cut, altered, or never was a state; restore it from a copy, or \
-                 move it away: the next run then sends every row",
+                "the state {} cannot be read: it was cut, altered, or never was a state; move it away: the next run then sends every row",
                 self.path.display()
             ),
         );

@@ -552,12 +552,12 @@ async fn plan_shows_counts_creations_problems_and_refusals() {
         "added                 1",
         "fields                1   to be written",
         "! row 2: `email` ",
-        "! and 4 more",
+        "! and 5 more",
         "REFUSED       1 rows would be added",
     ] {
         assert!(shown.contains(line), "{line}: {shown}");
     }
-    assert_eq!(told.lock().unwrap().len(), 14, "an observer is told all");
+    assert_eq!(told.lock().unwrap().len(), 15, "an observer is told all, and of a column that nobody has");
 }
 
 #[tokio::test]

@@ -742,7 +742,12 @@ fn state_of_something_else_is_refused() {
 
     let half = { world.state().unwrap() };
     fs::write(&state, &half[..half.len() / 2]).unwrap();
-    assert_refused(&world, "half a state", &mut world.command(&[]), &["customers.state", "cut", "copy"]);
+    assert_refused(
+        &world,
+        "half a state",
+        &mut world.command(&[]),
+        &["customers.state", "cut", "move it away"],
+    );
     for content in ["", "E-mail,City\n"] {
         fs::write(&state, content).unwrap();
         assert_refused(&world, "no state", &mut world.command(&[]), &["customers.state", "move it away"]);

@@ -722,7 +722,7 @@ async fn promise_10_damaged_record_is_an_error_that_says_what_to_do() {
         let mapping = names().bind(&target).unwrap();
         let error = reverse_etl::plan(&people, &mapping, &damaged, &setup.options()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StateDamaged);
-        assert!(error.to_string().contains("restore it from a copy"), "{error}");
+        assert!(error.to_string().contains("start a new state"), "{error}");
     }
     let header = setup.store.header().await.unwrap().unwrap().to_bytes().unwrap();
     for end in 0..header.len() {
