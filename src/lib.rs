@@ -151,7 +151,7 @@ pub use rows::{Rows, Source};
 pub use run::Run;
 #[cfg(feature = "redb")]
 pub use state::RedbStore;
-pub use state::{Commit, Header, MemoryStore, PriorState, RowState, StateStore};
+pub use state::{Commit, Header, MemoryStore, PriorState, RowState, StateStore, record::Backoff};
 
 /// The programs of the README are tests as well.
 #[cfg(all(doctest, feature = "redb", feature = "sandbox"))]

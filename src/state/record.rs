@@ -8,14 +8,14 @@
 //!
 //! | Event | Effect |
 //! |---|---|
-//! | [`announced`](RowRecord::announced) | the row fingerprint and those of the fields sent are gone (for a removal: all); the row is marked |
-//! | [`applied`](RowRecord::applied) | the fingerprints sent are set; mark and hold are cleared; the row is known, and ours |
-//! | [`rejected`](RowRecord::rejected) | the fields stay forgotten; the row is held until its back-off ends; a doubt of before stays |
-//! | [`not_found`](RowRecord::not_found) | all fingerprints are forgotten; the row is held as missing; an earlier rejection is kept |
+//! | announced | the row fingerprint and those of the fields sent are gone (for a removal: all); the row is marked |
+//! | applied | the fingerprints sent are set; mark and hold are cleared; the row is known, and ours |
+//! | rejected | the fields stay forgotten; the row is held until its back-off ends; a doubt of before stays |
+//! | not_found | all fingerprints are forgotten; the row is held as missing; an earlier rejection is kept |
 //! | unknown | nothing: the mark stays |
-//! | [`not_attempted`](RowRecord::not_attempted) | the mark is what it was before the batch; the fields stay forgotten |
+//! | not_attempted | the mark is what it was before the batch; the fields stay forgotten |
 //! | removed | the record is deleted |
-//! | [`adopted`](RowRecord::adopted) | the fingerprints are those of what was read; the row is known, not ours |
+//! | adopted | the fingerprints are those of what was read; the row is known, not ours |
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,7 +31,8 @@ use crate::{
 /// What the state knows of one row.
 ///
 /// The row fingerprint is present if and only if there is no mark, nothing is held, and every mapped field that the
-/// row has is acknowledged.
+/// row has is acknowledged. (Of a row that left the source it may be absent all the same: should the row come back, its
+/// record is looked at.)
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowRecord {
     row: Option<RowFingerprint>,
@@ -114,17 +115,17 @@ impl Backoff {
 
 /// What is sent for one row.
 #[derive(Clone, Copy, Debug)]
-pub struct Sending<'a> {
+pub(crate) struct Sending<'a> {
     /// The operation of the batch.
-    pub operation: Operation,
+    pub(crate) operation: Operation,
     /// The fields sent, in ascending order of slots.
-    pub fields: &'a [(Slot, u64)],
+    pub(crate) fields: &'a [(Slot, u64)],
     /// All fields that the row has in the source, in ascending order of slots.
-    pub wanted: &'a [(Slot, u64)],
+    pub(crate) wanted: &'a [(Slot, u64)],
     /// The row's fingerprint in the source.
-    pub row: RowFingerprint,
+    pub(crate) row: RowFingerprint,
     /// The fingerprint of what is sent, values for creation included.
-    pub sent: u64,
+    pub(crate) sent: u64,
 }
 
 impl Mark {
@@ -222,19 +223,19 @@ impl RowRecord {
     }
 
     /// Keeps the sealed match key, or drops it.
-    pub fn set_sealed_key(&mut self, sealed_key: Option<Vec<u8>>) {
+    pub(crate) fn set_sealed_key(&mut self, sealed_key: Option<Vec<u8>>) {
         self.sealed_key = sealed_key;
     }
 
     /// Keeps the fingerprints of the fields whose slots are in use; others are worth nothing.
-    pub fn retain_fields(&mut self, is_in_use: impl Fn(Slot) -> bool) {
+    pub(crate) fn retain_fields(&mut self, is_in_use: impl Fn(Slot) -> bool) {
         self.fields.retain(|(slot, _)| is_in_use(*slot));
     }
 
     /// The row's batch is about to be sent; `until` is when the last effect of it is over, `place` where an insert
     /// goes. Gives back the mark of before, which [`not_attempted`](Self::not_attempted) and
     /// [`rejected`](Self::rejected) want.
-    pub fn announced(
+    pub(crate) fn announced(
         &mut self,
         sending: &Sending<'_>,
         until: SystemTime,
@@ -266,7 +267,7 @@ impl RowRecord {
     ///
     /// A row that was resolved by its key alone, while it is in back-off, stays rejected: nothing that the
     /// destination refused was sent again.
-    pub fn applied(&mut self, sending: &Sending<'_>) {
+    pub(crate) fn applied(&mut self, sending: &Sending<'_>) {
         for &(slot, fingerprint) in sending.fields {
             match self.fields.binary_search_by_key(&slot, |(slot, _)| *slot) {
                 Ok(index) => self.fields[index].1 = fingerprint,
@@ -286,7 +287,7 @@ impl RowRecord {
     }
 
     /// The destination refused the row. `prior` is the mark of before the batch.
-    pub fn rejected(
+    pub(crate) fn rejected(
         &mut self,
         sending: &Sending<'_>,
         code: &str,
@@ -318,7 +319,7 @@ impl RowRecord {
 
     /// The destination does not know the row (no match), or knows a row that was to be created (already exists): what
     /// was remembered of it is worth nothing.
-    pub fn not_found(&mut self) {
+    pub(crate) fn not_found(&mut self) {
         self.row = None;
         self.fields.clear();
         self.known = false;
@@ -328,13 +329,17 @@ impl RowRecord {
     }
 
     /// Nothing of the batch was ever sent. `prior` is the mark of before the batch.
-    pub fn not_attempted(&mut self, prior: Option<Mark>) {
+    pub(crate) fn not_attempted(&mut self, prior: Option<Mark>) {
         self.mark = prior;
     }
 
     /// The row was read at the destination: `read` are the fingerprints of the mapped fields that have a value there,
     /// `wanted` those of the source's row. Does nothing to a marked row.
-    pub fn adopted(&mut self, read: FieldFingerprints, wanted: &[(Slot, u64)], row: RowFingerprint) {
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for a state that is made of what the destination holds")
+    )]
+    pub(crate) fn adopted(&mut self, read: FieldFingerprints, wanted: &[(Slot, u64)], row: RowFingerprint) {
         if self.mark.is_some() {
             return;
         }
@@ -345,7 +350,7 @@ impl RowRecord {
     }
 
     /// The row needs no request: it is settled as it stands, whatever mark or rejection was left.
-    pub fn settled(&mut self, wanted: &[(Slot, u64)], row: RowFingerprint) {
+    pub(crate) fn settled(&mut self, wanted: &[(Slot, u64)], row: RowFingerprint) {
         self.mark = None;
         self.held = None;
         self.rejection = None;
@@ -353,7 +358,7 @@ impl RowRecord {
     }
 
     /// The row is to be compared field by field, should it be met again.
-    pub fn unsettled(&mut self) {
+    pub(crate) fn unsettled(&mut self) {
         self.row = None;
     }
 
@@ -396,7 +401,7 @@ mod flag {
 /// The record as a store keeps it: a format byte, two bytes of flags, then what the flags announce.
 impl RowRecord {
     /// The bytes of the cold table; the row fingerprint stands in the hot one.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut flags = 0;
         let mut set = |flag: u16, on: bool| flags |= if on { flag } else { 0 };
         set(flag::KNOWN, self.known);
