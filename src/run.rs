@@ -22,8 +22,6 @@ use futures::{
 };
 use hashbrown::HashMap;
 
-use queue::{Queues, Row, Waiting};
-
 use crate::{
     Error, ErrorKind, Result,
     batch::{Batch, Ledger},
@@ -35,6 +33,7 @@ use crate::{
     outcome::Outcome,
     plan::{Entries, Head, Plan, Table},
     report::{Report, Tally},
+    run::queue::{Queues, Row, Waiting},
     seal::Sealer,
     state::{
         Commit, Header, RowState, StateStore,

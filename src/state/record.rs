@@ -445,7 +445,7 @@ impl RowRecord {
         bytes
     }
 
-    /// The record from its hot value and the bytes that [`to_bytes`](Self::to_bytes) gave.
+    /// The record from its hot value and the bytes that [`RowState::as_bytes`](crate::RowState::as_bytes) gave.
     ///
     /// # Errors
     /// [`ErrorKind::StateDamaged`] if they are not a record of a format that this version knows.
