@@ -56,7 +56,7 @@ const AT_ONCE: usize = 1024;
 /// # Errors
 /// * [`ErrorKind::Source`] if the source could not be read to its end;
 /// * [`ErrorKind::Config`] if the mapping names a column that the source does not have. Records need not be alike: of
-///   those only a key column that no row has is an error, another such column is a [`Problem`](crate::Problem);
+///   those only a key column that no row has is an error, another such column is a [`Problem`];
 /// * [`ErrorKind::StateDamaged`] if the state is damaged, or belongs to another sync or secret;
 /// * [`ErrorKind::StateMoved`] if another run wrote to the state meanwhile.
 pub async fn plan<'a>(
