@@ -2,12 +2,12 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
 use super::{
     client::{Answer, Client},
-    ids::{ContactId, FieldId, ListId},
+    ids::{ContactId, FieldId, KeyField, ListId, SourceId},
     reply::{KeyMap, List, RowErrors, key_text},
     request::{Effect, Method, Request, endpoint},
     rows::{self, Account, Keys, Lookup, Parts, RowResult},
@@ -27,41 +27,60 @@ pub struct Contacts<'a>(pub(crate) &'a Client);
 /// fields and not their values.
 #[derive(Clone, PartialEq)]
 pub struct Contact {
-    fields: Vec<(FieldId, Value)>,
+    /// The key is among them.
+    fields: Vec<(KeyField, Value)>,
+    source: Option<SourceId>,
 }
 
 impl Contact {
     /// The contact whose field `key` has this value.
-    pub fn new(key: FieldId, value: impl Into<Value>) -> Self {
-        Self { fields: vec![(key, value.into())] }
+    pub fn new(key: impl Into<KeyField>, value: impl Into<Value>) -> Self {
+        Self { fields: vec![(key.into(), value.into())], source: None }
     }
 
     /// The same contact with a value for `field`, in place of one it may have had.
     #[must_use]
     pub fn with(mut self, field: FieldId, value: impl Into<Value>) -> Self {
-        match self.fields.iter_mut().find(|(known, _)| *known == field) {
+        match self.fields.iter_mut().find(|(known, _)| *known == field.into()) {
             Some((_, known)) => *known = value.into(),
-            None => self.fields.push((field, value.into())),
+            None => self.fields.push((field.into(), value.into())),
         }
         self
     }
 
-    /// The value to be written to `field`, if there is one.
-    pub fn value(&self, field: FieldId) -> Option<&Value> {
+    /// The same contact, said to come from this source (Emarsys API: Contact sources). An unknown one is rejected
+    /// with 2013.
+    #[must_use]
+    pub fn from_source(mut self, source: SourceId) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// The value to be written to `field`, or of the key, if there is one.
+    pub fn value(&self, field: impl Into<KeyField>) -> Option<&Value> {
+        let field = field.into();
         self.fields.iter().find(|(known, _)| *known == field).map(|(_, value)| value)
     }
 }
 
 impl fmt::Debug for Contact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fields: Vec<u32> = self.fields.iter().map(|(field, _)| field.get()).collect();
+        let fields: Vec<String> = self.fields.iter().map(|(field, _)| field.to_string()).collect();
         f.debug_struct("Contact").field("fields", &fields).finish_non_exhaustive()
     }
 }
 
 impl Serialize for Contact {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.fields.iter().map(|(field, value)| (field, value)))
+        let mut map =
+            serializer.serialize_map(Some(self.fields.len() + usize::from(self.source.is_some())))?;
+        for (field, value) in &self.fields {
+            map.serialize_entry(field, value)?;
+        }
+        if let Some(source) = self.source {
+            map.serialize_entry("source_id", &source)?;
+        }
+        map.end()
     }
 }
 
@@ -69,6 +88,7 @@ impl Serialize for Contact {
 #[derive(Clone, PartialEq)]
 pub struct ContactData {
     id: ContactId,
+    uid: Option<String>,
     values: BTreeMap<FieldId, Value>,
 }
 
@@ -76,6 +96,11 @@ impl ContactData {
     /// The internal number of the contact.
     pub fn id(&self) -> ContactId {
         self.id
+    }
+
+    /// The internal text id of the contact, if the reply has it.
+    pub fn uid(&self) -> Option<&str> {
+        self.uid.as_deref()
     }
 
     /// The value of a field: mostly a string, of a multiple choice a list of numbers, null if it is empty. `None`
@@ -103,8 +128,8 @@ impl Contacts<'_> {
     /// Nothing is known of any contact, beyond what [`Error::delivery`](crate::Error::delivery) says:
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if a contact lacks a usable key or two
     /// have the same, apart from case and surrounding blanks; else as [`Client::send`].
-    pub async fn update(&self, key: FieldId, contacts: &[Contact]) -> Result<Vec<RowResult>> {
-        self.write::<UpdateContacts<'_>>(key, contacts, None).await
+    pub async fn update(&self, key: impl Into<KeyField>, contacts: &[Contact]) -> Result<Vec<RowResult>> {
+        self.write::<UpdateContacts<'_>>(key.into(), contacts, None).await
     }
 
     /// Creates contacts (Emarsys API: Create contacts) and puts them into `list`, if one is given, which must
@@ -118,11 +143,11 @@ impl Contacts<'_> {
     /// As [`update`](Self::update); an unknown list is refused with code 2020.
     pub async fn create(
         &self,
-        key: FieldId,
+        key: impl Into<KeyField>,
         contacts: &[Contact],
         list: Option<ListId>,
     ) -> Result<Vec<RowResult>> {
-        self.write::<CreateContacts<'_>>(key, contacts, list).await
+        self.write::<CreateContacts<'_>>(key.into(), contacts, list).await
     }
 
     /// Finds the internal numbers of contacts by the value of their field `key` (Emarsys API: Check contact ids).
@@ -131,13 +156,18 @@ impl Contacts<'_> {
     ///
     /// # Errors
     /// As [`update`](Self::update).
-    pub async fn check_ids(&self, key: FieldId, keys: &[&str]) -> Result<Vec<Lookup<ContactId>>> {
+    pub async fn check_ids(
+        &self,
+        key: impl Into<KeyField>,
+        keys: &[impl AsRef<str>],
+    ) -> Result<Vec<Lookup<ContactId>>> {
+        let (key, keys) = (key.into(), &rows::texts(keys)[..]);
         let endpoint = endpoint::<CheckIds<'_>>();
         let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
         let mut parts = Parts::new(rows::split(&endpoint, keys, ROWS_MAX)?, Lookup::Failed);
         while let Some(rows) = parts.next() {
             let outcome = async {
-                let request = CheckIds { key_id: key.to_string(), external_ids: &keys[rows.clone()] };
+                let request = CheckIds { key_id: key, external_ids: &keys[rows.clone()] };
                 let Answer { status, reply } = self.0.call(&request).await?;
                 rows::look_up(&endpoint, status, &known, rows.clone(), reply.ids.0, &reply.errors)
             };
@@ -154,22 +184,24 @@ impl Contacts<'_> {
     /// As [`update`](Self::update).
     pub async fn get_data(
         &self,
-        key: FieldId,
-        keys: &[&str],
+        key: impl Into<KeyField>,
+        keys: &[impl AsRef<str>],
         fields: &[FieldId],
     ) -> Result<Vec<Lookup<ContactData>>> {
+        let (key, keys) = (key.into(), &rows::texts(keys)[..]);
         let endpoint = endpoint::<GetData<'_>>();
         let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
         // The reply names a contact by its fields only, so the key has to be among them.
         let mut wanted: Vec<String> = fields.iter().map(FieldId::to_string).collect();
-        if !fields.contains(&key) {
+        if let KeyField::Field(key) = key
+            && !fields.contains(&key)
+        {
             wanted.push(key.to_string());
         }
         let mut parts = Parts::new(rows::split(&endpoint, keys, ROWS_MAX)?, Lookup::Failed);
         while let Some(rows) = parts.next() {
             let outcome = async {
-                let request =
-                    GetData { key_id: key.to_string(), key_values: &keys[rows.clone()], fields: &wanted };
+                let request = GetData { key_id: key, key_values: &keys[rows.clone()], fields: &wanted };
                 let Answer { status, reply } = self.0.call(&request).await?;
                 let found = reply.result.0.into_iter().map(|contact| contact.keyed(key)).collect();
                 rows::look_up(&endpoint, status, &known, rows.clone(), found, &reply.errors)
@@ -181,7 +213,7 @@ impl Contacts<'_> {
 
     async fn write<'a, R>(
         &self,
-        key: FieldId,
+        key: KeyField,
         contacts: &'a [Contact],
         list: Option<ListId>,
     ) -> Result<Vec<RowResult>>
@@ -195,11 +227,8 @@ impl Contacts<'_> {
         let mut parts = Parts::new(rows::split(&endpoint, contacts, ROWS_MAX)?, RowResult::Failed);
         while let Some(rows) = parts.next() {
             let outcome = async {
-                let body = WriteContacts {
-                    key_id: key.to_string(),
-                    contacts: &contacts[rows.clone()],
-                    contact_list_id: list,
-                };
+                let body =
+                    WriteContacts { key_id: key, contacts: &contacts[rows.clone()], contact_list_id: list };
                 let Answer { status, reply } = self.0.call(&R::from(body)).await?;
                 let done = Some(reply.ids.0.len());
                 Account { endpoint: &endpoint, status, keys: &keys, rows: rows.clone(), done }
@@ -213,7 +242,7 @@ impl Contacts<'_> {
 
 #[derive(Serialize)]
 struct WriteContacts<'a> {
-    key_id: String,
+    key_id: KeyField,
     contacts: &'a [Contact],
     #[serde(skip_serializing_if = "Option::is_none")]
     contact_list_id: Option<ListId>,
@@ -243,7 +272,7 @@ impl Request for UpdateContacts<'_> {
     type Reply = WriteReply;
     const METHOD: Method = Method::Put;
     const ENDPOINT: &'static str = "contact";
-    const EFFECT: Effect = Effect::Write;
+    const EFFECT: Effect = Effect::Idempotent;
     const PERMISSION: Option<&'static str> = Some("contact.update");
 
     fn path(&self) -> Cow<'_, str> {
@@ -270,7 +299,7 @@ struct WriteReply {
 
 #[derive(Serialize)]
 struct CheckIds<'a> {
-    key_id: String,
+    key_id: KeyField,
     external_ids: &'a [&'a str],
 }
 
@@ -294,7 +323,7 @@ struct CheckIdsReply {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct GetData<'a> {
-    key_id: String,
+    key_id: KeyField,
     key_values: &'a [&'a str],
     fields: &'a [String],
 }
@@ -318,16 +347,25 @@ struct GetDataReply {
 #[derive(Deserialize)]
 struct ContactReply {
     id: ContactId,
+    #[serde(default)]
+    uid: Option<String>,
     #[serde(flatten)]
     fields: Map<String, Value>,
 }
 
 impl ContactReply {
-    fn keyed(self, key: FieldId) -> (String, ContactData) {
+    /// The contact, and the value of its key.
+    fn keyed(self, key: KeyField) -> (String, ContactData) {
+        let key = match key {
+            KeyField::Id => self.id.to_string(),
+            KeyField::Uid => self.uid.clone().unwrap_or_default(),
+            KeyField::Field(_) | KeyField::Eid => {
+                self.fields.get(&key.to_string()).map(key_text).unwrap_or_default()
+            }
+        };
         let values: BTreeMap<FieldId, Value> =
             self.fields.into_iter().filter_map(|(field, value)| Some((field.parse().ok()?, value))).collect();
-        let key = values.get(&key).map(key_text).unwrap_or_default();
-        (key, ContactData { id: self.id, values })
+        (key, ContactData { id: self.id, uid: self.uid, values })
     }
 }
 
@@ -373,7 +411,7 @@ mod tests {
             .with(FieldId::EMAIL, "ada@new.test");
         assert_eq!(serde_json::to_string(&contact).unwrap(), r#"{"3":"ada@new.test","20417":[5501,5504]}"#);
         assert_eq!(contact.value(FieldId::EMAIL), Some(&"ada@new.test".into()));
-        assert_eq!(format!("{contact:?}"), "Contact { fields: [3, 20417], .. }");
+        assert_eq!(format!("{contact:?}"), r#"Contact { fields: ["3", "20417"], .. }"#);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Contact fields (Emarsys API: Fields).
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,7 @@ use super::{
     ids::FieldId,
     reply::List,
     request::{Effect, Method, Request},
+    words::words,
 };
 use crate::{Error, Result};
 
@@ -30,39 +31,36 @@ pub struct Field {
     pub application_type: ApplicationType,
 }
 
-/// What a field holds. Lengths are those of fields made by the account.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-#[non_exhaustive]
-pub enum ApplicationType {
-    /// Text of up to 60 characters.
-    ShortText,
-    /// Text of up to 255 characters.
-    LongText,
-    /// Text without a stated limit.
-    LargeText,
-    /// A number of up to 24 digits.
-    Numeric,
-    /// A day, `YYYY-MM-DD`.
-    Date,
-    /// A day of birth, `YYYY-MM-DD`.
-    BirthDate,
-    /// A web address.
-    Url,
-    /// A fax number.
-    Fax,
-    /// One of the field's choices, by its id.
-    SingleChoice,
-    /// Some of the field's choices, as a list of their ids.
-    MultiChoice,
-    /// The interests; a multiple choice.
-    Interests,
-    /// A field with rules of its own, such as the opt-in.
-    Special,
-    /// A voucher code; never written.
-    Voucher,
-    /// A type that this crate does not know.
-    Other(String),
+words! {
+    /// What a field holds. Lengths are those of fields made by the account.
+    ApplicationType {
+        /// Text of up to 60 characters.
+        ShortText = "shorttext",
+        /// Text of up to 255 characters.
+        LongText = "longtext",
+        /// Text without a stated limit.
+        LargeText = "largetext",
+        /// A number of up to 24 digits.
+        Numeric = "numeric",
+        /// A day, `YYYY-MM-DD`.
+        Date = "date",
+        /// A day of birth, `YYYY-MM-DD`.
+        BirthDate = "birthdate",
+        /// A web address.
+        Url = "url",
+        /// A fax number.
+        Fax = "fax",
+        /// One of the field's choices, by its id.
+        SingleChoice = "singlechoice",
+        /// Some of the field's choices, as a list of their ids.
+        MultiChoice = "multichoice",
+        /// The interests; a multiple choice.
+        Interests = "interests",
+        /// A field with rules of its own, such as the opt-in.
+        Special = "special",
+        /// A voucher code; never written.
+        Voucher = "voucher",
+    }
 }
 
 /// One choice of a single or multiple choice field.
@@ -121,65 +119,12 @@ impl NewField {
 }
 
 impl ApplicationType {
-    /// Its name in the API.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::ShortText => "shorttext",
-            Self::LongText => "longtext",
-            Self::LargeText => "largetext",
-            Self::Numeric => "numeric",
-            Self::Date => "date",
-            Self::BirthDate => "birthdate",
-            Self::Url => "url",
-            Self::Fax => "fax",
-            Self::SingleChoice => "singlechoice",
-            Self::MultiChoice => "multichoice",
-            Self::Interests => "interests",
-            Self::Special => "special",
-            Self::Voucher => "voucher",
-            Self::Other(name) => name,
-        }
-    }
-
     /// Whether the API can create fields of this type.
     pub fn can_be_created(&self) -> bool {
         matches!(
             self,
             Self::ShortText | Self::LongText | Self::LargeText | Self::Numeric | Self::Date | Self::Url
         )
-    }
-}
-
-impl fmt::Display for ApplicationType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl From<String> for ApplicationType {
-    fn from(name: String) -> Self {
-        match name.as_str() {
-            "shorttext" => Self::ShortText,
-            "longtext" => Self::LongText,
-            "largetext" => Self::LargeText,
-            "numeric" => Self::Numeric,
-            "date" => Self::Date,
-            "birthdate" => Self::BirthDate,
-            "url" => Self::Url,
-            "fax" => Self::Fax,
-            "singlechoice" => Self::SingleChoice,
-            "multichoice" => Self::MultiChoice,
-            "interests" => Self::Interests,
-            "special" => Self::Special,
-            "voucher" => Self::Voucher,
-            _ => Self::Other(name),
-        }
-    }
-}
-
-impl From<ApplicationType> for String {
-    fn from(kind: ApplicationType) -> Self {
-        kind.as_str().to_owned()
     }
 }
 

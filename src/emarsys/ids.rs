@@ -1,11 +1,11 @@
-//! Numbers that must not be mixed up: of a field, of a contact list, of a contact.
+//! Names and numbers that must not be mixed up: of a field, a contact, a list, a segment and so on.
 //!
 //! Emarsys prints the same id as a JSON number in one reply and as a string in the next; reading accepts both.
 
 use std::{fmt, str::FromStr};
 
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{self, Visitor},
 };
 
@@ -19,15 +19,130 @@ use crate::{Error, FieldName, Result};
 #[serde(try_from = "Digits")]
 pub struct FieldId(u32);
 
-/// The number of a contact list (Emarsys API: Contact lists).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "Digits")]
-pub struct ListId(u64);
+/// Numbers that are read from a JSON number or a string of digits, and written as a number.
+macro_rules! ids {
+    ($($(#[doc = $doc:literal])+ $name:ident, $what:literal;)+) => {$(
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(from = "Digits")]
+        pub struct $name(u64);
 
-/// The internal number of a contact (Emarsys API: Contacts).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "Digits")]
-pub struct ContactId(u64);
+        impl $name {
+            /// The one of this number.
+            pub const fn new(id: u64) -> Self {
+                Self(id)
+            }
+
+            /// The number.
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self> {
+                let wrong = || Error::config(concat!("the id of ", $what, " is a number"));
+                digits(text).map(Self).ok_or_else(wrong)
+            }
+        }
+
+        impl From<Digits> for $name {
+            fn from(id: Digits) -> Self {
+                Self(id.0)
+            }
+        }
+    )+};
+}
+
+ids! {
+    /// The internal number of a contact (Emarsys API: Contacts). It is never used again for another one.
+    ContactId, "a contact";
+    /// The number of a contact list (Emarsys API: Contact lists).
+    ListId, "a contact list";
+    /// The number of a segment, combined or not (Emarsys API: Segments).
+    SegmentId, "a segment";
+    /// The number of a contact source (Emarsys API: Contact sources). Not a value of the field
+    /// [`SOURCE`](FieldId::SOURCE).
+    SourceId, "a contact source";
+    /// The number of an external event (Emarsys API: External events).
+    EventId, "an external event";
+    /// The number of an export (Emarsys API: Exports).
+    ExportId, "an export";
+    /// The number of an e-mail campaign (Emarsys API: E-mails).
+    EmailId, "an e-mail campaign";
+}
+
+/// The evaluation of a segment that was asked for (Emarsys API: Segments).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(#[serde(deserialize_with = "text")] String);
+
+impl RunId {
+    /// The run of this id.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What tells contacts apart in a call: a field, or one of the ids that every contact has (Emarsys API: Concepts).
+///
+/// A field other than the e-mail needs an index, which Emarsys makes on request. No field is unique: a value that
+/// several contacts have is rejected with code 2010.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyField {
+    /// The value of a field, mostly [`FieldId::EMAIL`].
+    Field(FieldId),
+    /// The internal number, a [`ContactId`]. No contact can be created with it.
+    Id,
+    /// The internal text id. No contact can be created with it.
+    Uid,
+    /// The external id, which few accounts are set up for.
+    Eid,
+}
+
+impl From<FieldId> for KeyField {
+    fn from(field: FieldId) -> Self {
+        Self::Field(field)
+    }
+}
+
+impl fmt::Display for KeyField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(field) => field.fmt(f),
+            Self::Id => f.write_str("id"),
+            Self::Uid => f.write_str("uid"),
+            Self::Eid => f.write_str("eid"),
+        }
+    }
+}
+
+/// Always as a string: the form that every endpoint takes.
+impl Serialize for KeyField {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 impl FieldId {
     /// Interests; read-only.
@@ -140,43 +255,7 @@ impl FieldId {
     }
 }
 
-impl ListId {
-    /// The list of this number.
-    pub const fn new(id: u64) -> Self {
-        Self(id)
-    }
-
-    /// The number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl ContactId {
-    /// The contact of this number.
-    pub const fn new(id: u64) -> Self {
-        Self(id)
-    }
-
-    /// The number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
 impl fmt::Display for FieldId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for ListId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for ContactId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -200,22 +279,6 @@ impl FromStr for FieldId {
     }
 }
 
-impl FromStr for ListId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        digits(text).map(Self).ok_or_else(|| Error::config("the id of a contact list is a number"))
-    }
-}
-
-impl FromStr for ContactId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        digits(text).map(Self).ok_or_else(|| Error::config("the id of a contact is a number"))
-    }
-}
-
 /// An id as a reply may print it: a number, or a string of digits.
 struct Digits(u64);
 
@@ -224,24 +287,27 @@ fn digits(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-impl From<Digits> for ListId {
-    fn from(id: Digits) -> Self {
-        Self(id.0)
-    }
-}
-
-impl From<Digits> for ContactId {
-    fn from(id: Digits) -> Self {
-        Self(id.0)
-    }
-}
-
 impl TryFrom<Digits> for FieldId {
     type Error = &'static str;
 
     fn try_from(id: Digits) -> Result<Self, Self::Error> {
         u32::try_from(id.0).map(Self).map_err(|_| "the id of a field is out of range")
     }
+}
+
+/// A text id, which PHP may print as a number.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Text {
+        Number(u64),
+        Text(String),
+    }
+
+    Ok(match Text::deserialize(deserializer)? {
+        Text::Number(number) => number.to_string(),
+        Text::Text(text) => text,
+    })
 }
 
 impl<'de> Deserialize<'de> for Digits {

@@ -282,6 +282,11 @@ impl State {
 }
 
 impl Budget {
+    /// Requests left.
+    pub(crate) fn remaining(self) -> u64 {
+        self.remaining
+    }
+
     /// Reads the limit headers of a reply. The reset is compared with the server's own `Date`, so a wrong local
     /// clock does no harm; `wall` is used only where there is none.
     pub(crate) fn read(headers: &HeaderMap, wall: SystemTime) -> Option<Self> {

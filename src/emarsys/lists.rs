@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     client::{Answer, Client},
-    ids::{FieldId, ListId},
+    ids::{FieldId, KeyField, ListId},
     reply::{List, RowErrors},
     request::{Effect, Method, Request, endpoint},
     rows::{self, Account, Keys, Parts, RowResult},
@@ -50,7 +50,7 @@ impl Lists<'_> {
         if name.trim().is_empty() {
             return Err(Error::config("a contact list to be created has no name"));
         }
-        let request = CreateList { name, description, key_id: FieldId::EMAIL.to_string() };
+        let request = CreateList { name, description, key_id: FieldId::EMAIL.into() };
         self.0.send(&request).await.map(|created| created.id)
     }
 
@@ -62,8 +62,13 @@ impl Lists<'_> {
     ///
     /// # Errors
     /// As [`Contacts::update`](super::Contacts::update); an unknown list is refused with code 3004.
-    pub async fn add(&self, list: ListId, key: FieldId, keys: &[&str]) -> Result<Vec<RowResult>> {
-        self.change::<AddMembers<'_>>(list, key, keys).await
+    pub async fn add(
+        &self,
+        list: ListId,
+        key: impl Into<KeyField>,
+        keys: &[impl AsRef<str>],
+    ) -> Result<Vec<RowResult>> {
+        self.change::<AddMembers<'_>>(list, key.into(), &rows::texts(keys)).await
     }
 
     /// Removes contacts from a list (Emarsys API: Remove contacts from a list). The contacts themselves stay; to
@@ -71,11 +76,16 @@ impl Lists<'_> {
     ///
     /// # Errors
     /// As [`add`](Self::add).
-    pub async fn remove(&self, list: ListId, key: FieldId, keys: &[&str]) -> Result<Vec<RowResult>> {
-        self.change::<RemoveMembers<'_>>(list, key, keys).await
+    pub async fn remove(
+        &self,
+        list: ListId,
+        key: impl Into<KeyField>,
+        keys: &[impl AsRef<str>],
+    ) -> Result<Vec<RowResult>> {
+        self.change::<RemoveMembers<'_>>(list, key.into(), &rows::texts(keys)).await
     }
 
-    async fn change<'a, R>(&self, list: ListId, key: FieldId, keys: &'a [&'a str]) -> Result<Vec<RowResult>>
+    async fn change<'a, R>(&self, list: ListId, key: KeyField, keys: &'a [&'a str]) -> Result<Vec<RowResult>>
     where
         R: Request<Reply = MembersReply> + From<Members<'a>>,
     {
@@ -84,7 +94,7 @@ impl Lists<'_> {
         let mut parts = Parts::new(rows::split(&endpoint, keys, KEYS_MAX)?, RowResult::Failed);
         while let Some(rows) = parts.next() {
             let outcome = async {
-                let members = Members { list, key_id: key.to_string(), external_ids: &keys[rows.clone()] };
+                let members = Members { list, key_id: key, external_ids: &keys[rows.clone()] };
                 let Answer { status, reply } = self.0.call(&R::from(members)).await?;
                 // How members that were there before are counted is not documented, so the reply's count says nothing.
                 Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done: None }
@@ -118,7 +128,7 @@ struct CreateList<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
-    key_id: String,
+    key_id: KeyField,
 }
 
 impl Request for CreateList<'_> {
@@ -138,7 +148,7 @@ struct Created {
 struct Members<'a> {
     #[serde(skip)]
     list: ListId,
-    key_id: String,
+    key_id: KeyField,
     external_ids: &'a [&'a str],
 }
 
@@ -166,7 +176,7 @@ impl Request for AddMembers<'_> {
     type Reply = MembersReply;
     const METHOD: Method = Method::Post;
     const ENDPOINT: &'static str = "contactlist/{id}/add";
-    const EFFECT: Effect = Effect::Write;
+    const EFFECT: Effect = Effect::Idempotent;
     const PERMISSION: Option<&'static str> = Some("contactlist.contact.add");
 
     fn path(&self) -> Cow<'_, str> {
@@ -178,7 +188,7 @@ impl Request for RemoveMembers<'_> {
     type Reply = MembersReply;
     const METHOD: Method = Method::Post;
     const ENDPOINT: &'static str = "contactlist/{id}/delete";
-    const EFFECT: Effect = Effect::Write;
+    const EFFECT: Effect = Effect::Idempotent;
     const PERMISSION: Option<&'static str> = Some("contactlist.contact.delete");
 
     fn path(&self) -> Cow<'_, str> {

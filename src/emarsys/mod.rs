@@ -28,33 +28,51 @@
 //! One event of `tracing` per request tells endpoint, status, reply code, attempt and duration.
 
 mod auth;
+mod builder;
 mod client;
+mod combined;
 mod contacts;
 mod destination;
+mod events;
+mod exchange;
+mod exports;
 mod fields;
 mod ids;
 mod limiter;
 mod lists;
+mod polling;
 mod refusal;
+mod relational;
 mod reply;
 mod request;
 mod retry;
 mod rows;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+mod segments;
 mod settings;
+mod sources;
 mod transport;
+mod words;
 
 pub use auth::Credentials;
-pub use client::{Client, ClientBuilder};
+pub use builder::ClientBuilder;
+pub use client::Client;
+pub use combined::Combined;
 pub use contacts::{Contact, ContactData, Contacts};
 pub use destination::{ContactsDestination, ListRef};
+pub use events::Events;
+pub use exports::Exports;
 pub use fields::{ApplicationType, Choice, Field, Fields, NewField};
-pub use ids::{ContactId, FieldId, ListId};
+pub use ids::{ContactId, EmailId, EventId, ExportId, FieldId, KeyField, ListId, RunId, SegmentId, SourceId};
 pub use limiter::Limiter;
 pub use lists::{ContactList, Lists};
+pub use polling::Polling;
 pub use refusal::{Refusal, Rejection};
-pub use request::{Effect, Method, Request, Version};
+pub use relational::RelationalData;
+pub use request::{Effect, Method, ReplyForm, Request, Root, Version};
 pub use retry::RetryPolicy;
 pub use rows::{Lookup, RowResult};
+pub use segments::Segments;
 pub use settings::Settings;
+pub use sources::Sources;

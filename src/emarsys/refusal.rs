@@ -4,7 +4,10 @@
 
 use std::fmt;
 
-use super::{ids::FieldId, reply::RowError};
+use super::{
+    ids::FieldId,
+    reply::{Envelope, RowError},
+};
 
 /// Emarsys received a request and did not accept it as a whole: the cause of an [`Error`](crate::Error).
 ///
@@ -27,6 +30,7 @@ pub struct Refusal {
     pub code: Option<i64>,
     /// The field that the reply names, if it names one.
     pub field: Option<FieldId>,
+    pub(crate) exists: bool,
 }
 
 /// Why one row of a request was not accepted, while others may have been.
@@ -35,6 +39,45 @@ pub struct Rejection {
     code: i64,
     field: Option<FieldId>,
     exists: bool,
+}
+
+/// What the reply codes of single contacts mean, wherever they stand.
+fn is_existing(code: i64, says_exists: bool) -> bool {
+    code == 2009 || (matches!(code, 2006 | 2010) && says_exists)
+}
+
+impl Refusal {
+    /// A refusal of an endpoint by a status and, if there was one, an envelope.
+    pub(crate) fn new(endpoint: &str, status: u16, envelope: Option<&Envelope>) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            status,
+            code: envelope.map(|envelope| envelope.code),
+            field: envelope.and_then(|envelope| envelope.field),
+            exists: envelope.is_some_and(|envelope| is_existing(envelope.code, envelope.says_exists)),
+        }
+    }
+
+    /// Whether the reason is that no contact has the key (code 2008). With a call about several contacts, it is
+    /// said of all of them.
+    pub fn is_missing(&self) -> bool {
+        self.code == Some(2008)
+    }
+
+    /// Whether the reason is that the contact exists (code 2009, and 2006 or 2010 in that meaning).
+    pub fn is_existing(&self) -> bool {
+        self.exists
+    }
+
+    /// Whether the reason is that several contacts have the key (code 2010).
+    pub fn is_ambiguous(&self) -> bool {
+        self.code == Some(2010) && !self.exists
+    }
+
+    /// Whether the result is not there yet and the same call is to be made again later (status 202).
+    pub fn is_not_ready(&self) -> bool {
+        self.status == 202
+    }
 }
 
 impl Rejection {
@@ -58,6 +101,11 @@ impl Rejection {
         self.exists
     }
 
+    /// Whether the reason is that several contacts have this key (code 2010).
+    pub fn is_ambiguous(&self) -> bool {
+        self.code == 2010 && !self.exists
+    }
+
     /// The reason in our own words.
     pub(crate) fn meaning(&self) -> &'static str {
         match meaning(if self.exists { 2009 } else { self.code }) {
@@ -69,8 +117,7 @@ impl Rejection {
     /// What an entry of a reply says; `None` if it has no code.
     pub(crate) fn new(error: &RowError) -> Option<Self> {
         let code = error.code?;
-        let exists = code == 2009 || (matches!(code, 2006 | 2010) && error.says_exists);
-        Some(Self { code, field: error.field, exists })
+        Some(Self { code, field: error.field, exists: is_existing(code, error.says_exists) })
     }
 }
 
@@ -88,7 +135,8 @@ impl fmt::Display for Refusal {
         write!(f, "{}: HTTP {}, ", self.endpoint, self.status)?;
         // With 401 the code is one that says other things elsewhere.
         let code = self.code.filter(|_| self.status != 401);
-        write_reason(f, self.code, self.field, code.map_or("", meaning))
+        let meaning = if self.exists { meaning(2009) } else { code.map_or("", meaning) };
+        write_reason(f, self.code, self.field, meaning)
     }
 }
 
@@ -166,7 +214,13 @@ mod tests {
 
     #[test]
     fn refusal_says_where_what_and_what_to_do() {
-        let refusal = Refusal { endpoint: "POST contact".into(), status: 400, code: Some(2020), field: None };
+        let refusal = Refusal {
+            endpoint: "POST contact".into(),
+            status: 400,
+            code: Some(2020),
+            field: None,
+            exists: false,
+        };
         assert_eq!(
             refusal.to_string(),
             "POST contact: HTTP 400, reply code 2020: no contact list has this id; it may have been deleted"
@@ -175,7 +229,13 @@ mod tests {
 
     #[test]
     fn refused_credentials_are_not_called_a_request_that_was_not_understood() {
-        let refusal = Refusal { endpoint: "GET settings".into(), status: 401, code: Some(1), field: None };
+        let refusal = Refusal {
+            endpoint: "GET settings".into(),
+            status: 401,
+            code: Some(1),
+            field: None,
+            exists: false,
+        };
         assert_eq!(refusal.to_string(), "GET settings: HTTP 401, reply code 1");
     }
 

@@ -10,11 +10,15 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::ids::FieldId;
+use super::{ids::FieldId, request::ReplyForm};
 
 /// A reply that is `{"replyCode": .., "data": ..}` (Emarsys API: Concepts).
 pub(crate) struct Envelope {
     pub(crate) code: i64,
+    /// The field that the text names, for codes about a field.
+    pub(crate) field: Option<FieldId>,
+    /// Whether the text says that the contact exists: a meaning that some codes have beside their own.
+    pub(crate) says_exists: bool,
     pub(crate) data: Value,
 }
 
@@ -25,7 +29,32 @@ impl Envelope {
         let mut reply: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()?;
         let reply = reply.as_object_mut()?;
         let code = number(reply.get("replyCode")?)?;
-        Some(Self { code, data: reply.remove("data").unwrap_or_default() })
+        let text = lower(reply.get("replyText"));
+        Some(Self {
+            code,
+            field: field_in(code, &text),
+            says_exists: says_exists(&text),
+            data: reply.remove("data").unwrap_or_default(),
+        })
+    }
+
+    /// Reads the body of a reply with status 2xx, where other forms than the envelope say that something was done.
+    pub(crate) fn read_success(body: &[u8], form: ReplyForm) -> Option<Self> {
+        let envelope = Self::read(body);
+        if envelope.is_some() || form == ReplyForm::Envelope {
+            return envelope;
+        }
+        let text = String::from_utf8_lossy(body);
+        let text = text.trim_start_matches('\u{feff}');
+        let data = if form == ReplyForm::Text {
+            text.into()
+        } else if text.trim().is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(text).unwrap_or_else(|_| text.into())
+        };
+        let code = if form == ReplyForm::Any { data.get("code").and_then(number) } else { None };
+        Some(Self { code: code.unwrap_or_default(), field: None, says_exists: false, data })
     }
 
     /// Whether the reply names something that was done, whatever its code says.
@@ -49,6 +78,69 @@ pub(crate) fn data<T: DeserializeOwned>(data: Value) -> Option<T> {
         Ok(reply) => Some(reply),
         Err(_) if empty => serde_json::from_value(Map::new().into()).ok(),
         Err(_) => None,
+    }
+}
+
+/// What a body looks like, in a few words that hold nothing of what it says: no key, no value, no text.
+pub(crate) fn shape(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let bytes = body.len();
+    match serde_json::from_str::<Value>(text) {
+        Ok(value) => format!("JSON of {bytes} bytes: {}", shape_of(&value, 3)),
+        Err(_) if text.is_empty() => "an empty body".to_owned(),
+        Err(error) if text.starts_with(['{', '[']) => {
+            let how = if error.is_eof() { "breaks off" } else { "is not valid" };
+            format!("JSON of {bytes} bytes that {how} in line {}, column {}", error.line(), error.column())
+        }
+        Err(_) if text.starts_with('<') => format!("a web page of {bytes} bytes"),
+        Err(_) => format!("a text of {bytes} bytes"),
+    }
+}
+
+fn shape_of(value: &Value, depth: usize) -> String {
+    /// Names that are the API's own. Others may be the keys of people.
+    const MEMBERS: [&str; 18] = [
+        "code",
+        "contact_list_id",
+        "data",
+        "deleted_contacts",
+        "errors",
+        "error",
+        "id",
+        "ids",
+        "inserted_contacts",
+        "message",
+        "name",
+        "next",
+        "replyCode",
+        "replyText",
+        "result",
+        "run_id",
+        "status",
+        "value",
+    ];
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) => "a boolean".to_owned(),
+        Value::Number(_) => "a number".to_owned(),
+        Value::String(text) if text.is_empty() => "an empty text".to_owned(),
+        Value::String(_) => "a text".to_owned(),
+        Value::Array(list) => match list.first().filter(|_| depth > 0) {
+            Some(first) => format!("[{} × {}]", list.len(), shape_of(first, depth - 1)),
+            None => format!("[{}]", list.len()),
+        },
+        Value::Object(map) if depth == 0 => format!("{{{}}}", map.len()),
+        Value::Object(map) => {
+            let known = map.iter().filter(|(name, _)| MEMBERS.contains(&name.as_str()));
+            let mut members: Vec<String> =
+                known.map(|(name, value)| format!("{name}: {}", shape_of(value, depth - 1))).collect();
+            let others = map.len() - members.len();
+            if others > 0 {
+                members.push(format!("and {others} more"));
+            }
+            format!("{{{}}}", members.join(", "))
+        }
     }
 }
 
@@ -138,12 +230,12 @@ impl RowError {
 
     fn new(key: String, code: Option<&Value>, text: Option<&Value>) -> Self {
         let code = code.and_then(number);
-        let text = text.and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
+        let text = lower(text);
         Self {
             key,
             code,
             field: code.and_then(|code| field_in(code, &text)),
-            says_exists: text.starts_with("contact") && text.contains(" external id already exist"),
+            says_exists: says_exists(&text),
         }
     }
 }
@@ -193,6 +285,14 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
+fn lower(text: Option<&Value>) -> String {
+    text.and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase()
+}
+
+fn says_exists(text: &str) -> bool {
+    text.starts_with("contact") && text.contains(" external id already exist")
+}
+
 /// The digits after `field id:`. Only for codes whose texts are about fields: others quote the key of the row.
 fn field_in(code: i64, text: &str) -> Option<FieldId> {
     if !matches!(code, 2004 | 2006 | 2007) {
@@ -206,6 +306,8 @@ fn field_in(code: i64, text: &str) -> Option<FieldId> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::emarsys::ids::ContactId;
 
@@ -229,6 +331,45 @@ mod tests {
             .into_iter()
             .map(|error| (error.key, error.code, error.field.map(FieldId::get)))
             .collect()
+    }
+
+    #[test]
+    fn shape_of_a_body_says_nothing_of_what_is_in_it() {
+        let cases = [
+            ("", "an empty body"),
+            (" \n", "an empty body"),
+            ("Ada", "a text of 3 bytes"),
+            ("<html>Ada</html>", "a web page of 16 bytes"),
+            (r#"{"replyCode":0,"data":{"Ada"#, "JSON of 27 bytes that breaks off in line 1, column 27"),
+            (
+                r#"{"replyCode":0,"data":{"ids":["Ada",7],"errors":{"ada@shop.test":{"2008":"Ada"}},"Ada":true}}"#,
+                "JSON of 93 bytes: {data: {errors: {and 1 more}, ids: [2 × a text], and 1 more}, replyCode: a number}",
+            ),
+            (r#""Ada""#, "JSON of 5 bytes: a text"),
+            ("[[[[[1]]]]]", "JSON of 11 bytes: [1 × [1 × [1 × [1]]]]"),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(shape(body.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn body_without_an_envelope_is_read_where_that_is_the_form() {
+        let read = |body: &str, form| {
+            Envelope::read_success(body.as_bytes(), form).map(|reply| (reply.code, reply.data))
+        };
+        let page = r#"{"value":[7],"next":null}"#;
+        assert_eq!(read(page, ReplyForm::Envelope), None);
+        assert_eq!(read(page, ReplyForm::Any), Some((0, json!({"value": [7], "next": null}))));
+        assert_eq!(read(r#"{"replyCode":0,"data":[7]}"#, ReplyForm::Any), Some((0, json!([7]))));
+        assert_eq!(read("", ReplyForm::Any), Some((0, Value::Null)));
+        assert_eq!(read("done", ReplyForm::Any), Some((0, json!("done"))));
+        assert_eq!(read(r#"{"code":"15002"}"#, ReplyForm::Any).map(|(code, _)| code), Some(15_002));
+        assert_eq!(read("user_id,1\n7,Ada", ReplyForm::Text), Some((0, json!("user_id,1\n7,Ada"))));
+        assert_eq!(
+            read(r#"{"replyCode":4005,"data":""}"#, ReplyForm::Text).map(|(code, _)| code),
+            Some(4005)
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One Emarsys call as data: what is sent where, what it may change, and what comes back.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Display};
 
+use reqwest::Url;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The version of the API. It follows from the credentials; paths, bodies and replies are the same in both.
@@ -24,6 +25,8 @@ pub enum Method {
     Post,
     /// `PUT`.
     Put,
+    /// `PATCH`.
+    Patch,
     /// `DELETE`, without a body.
     Delete,
 }
@@ -33,8 +36,34 @@ pub enum Method {
 pub enum Effect {
     /// It changes nothing, whatever its verb, and is repeated when no answer comes.
     Read,
+    /// It may change something, but twice is the same as once: it is repeated when no answer comes. The attempt
+    /// without an answer may take effect late, after others have written something newer.
+    Idempotent,
     /// It may change something, and is repeated only if it surely did not.
     Write,
+}
+
+/// Below which address a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Root {
+    /// `/api/v3/` or `/api/v2/`, as the credentials say.
+    Core,
+    /// `/api/rds/v1/`, which has no versions of that kind (Emarsys API: Relational data).
+    RelationalData,
+}
+
+/// What a reply looks like that says that the call was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReplyForm {
+    /// `{"replyCode":0,"replyText":"OK","data":…}`, of which `data` is read.
+    Envelope,
+    /// That envelope, or any other body under a status of 2xx: JSON without an envelope is read as it is, an empty
+    /// body as null, anything else as a string. A member `code` or `replyCode` that is not 0 is a refusal.
+    Any,
+    /// Any text under a status of 2xx that is no envelope, read as a string.
+    Text,
 }
 
 /// One Emarsys call; `Self` serializes as its JSON body. Implement it for an endpoint that is not covered yet, and
@@ -79,9 +108,46 @@ pub trait Request: Serialize + Sync {
     /// The name of the permission that the API user needs, if it is known; an error about it names it.
     const PERMISSION: Option<&'static str> = None;
 
-    /// The path below `/api/v3/`, query included; by default the endpoint as it stands.
+    /// The address that [`path`](Self::path) is below.
+    const ROOT: Root = Root::Core;
+
+    /// What a reply looks like that says that it was done.
+    const REPLY: ReplyForm = ReplyForm::Envelope;
+
+    /// The path below [`ROOT`](Self::ROOT), query included, percent-encoded; by default the endpoint as it stands.
     fn path(&self) -> Cow<'_, str> {
         Self::ENDPOINT.into()
+    }
+}
+
+/// A path in the making, of which every part is percent-encoded.
+pub(crate) struct Path(Option<Url>);
+
+impl Path {
+    /// The path of these parts; an empty last one makes it end with a slash.
+    pub(crate) fn new(parts: &[&dyn Display]) -> Self {
+        // Only its path and its query are used.
+        let mut url = Url::parse("http://path.invalid").ok();
+        if let Some(mut segments) = url.as_mut().and_then(|url| url.path_segments_mut().ok()) {
+            segments.clear().extend(parts.iter().map(ToString::to_string));
+        }
+        Self(url)
+    }
+
+    /// The same path with one more parameter in its query.
+    pub(crate) fn query(mut self, name: &str, value: impl Display) -> Self {
+        if let Some(url) = &mut self.0 {
+            url.query_pairs_mut().append_pair(name, &value.to_string());
+        }
+        self
+    }
+}
+
+impl From<Path> for Cow<'_, str> {
+    fn from(path: Path) -> Self {
+        let Some(url) = path.0 else { return "".into() };
+        let path = url.path().trim_start_matches('/');
+        url.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}")).into()
     }
 }
 
@@ -105,11 +171,12 @@ impl Method {
             Self::Get => "GET",
             Self::Post => "POST",
             Self::Put => "PUT",
+            Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         }
     }
 
     pub(crate) fn has_body(self) -> bool {
-        matches!(self, Self::Post | Self::Put)
+        matches!(self, Self::Post | Self::Put | Self::Patch)
     }
 }

@@ -10,8 +10,10 @@ use crate::{Delivery, ErrorKind};
 
 /// How often and for how long a request is sent again.
 ///
-/// Reads are repeated when there is no connection, no answer or no sense in the answer, on 429, 423 and 5xx. Writes
-/// are repeated only if they surely had no effect: no connection, 429, 423, and once after a renewed token.
+/// Reads, and writes that are [`Idempotent`](super::Effect::Idempotent), are repeated when there is no connection, no
+/// answer or no sense in the answer, on 429, 423 and 5xx. Other writes are repeated only if they surely had no effect:
+/// no connection, 429, 423, and once after a renewed token. What Emarsys still computes (202) is asked for again by
+/// [`Polling`](super::Polling).
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
     attempts_max: u32,
@@ -124,11 +126,11 @@ impl Signal {
             (Self::Limited, _) => Verdict::Wait,
             (Self::Unauthorized, _) => Verdict::Renew,
             (Self::NotConnected | Self::Locked, _)
-            | (Self::NoAnswer | Self::Undecodable | Self::NotReady | Self::Failed, Effect::Read) => {
+            | (Self::NoAnswer | Self::Undecodable | Self::Failed, Effect::Read | Effect::Idempotent) => {
                 Verdict::Repeat
             }
-            (Self::NoAnswer | Self::Undecodable | Self::NotReady | Self::Failed, Effect::Write)
-            | (Self::Done | Self::Forbidden | Self::Refused, _) => Verdict::Stop,
+            (Self::NoAnswer | Self::Undecodable | Self::Failed, Effect::Write)
+            | (Self::Done | Self::NotReady | Self::Forbidden | Self::Refused, _) => Verdict::Stop,
         }
     }
 
@@ -142,7 +144,7 @@ impl Signal {
             ) => Delivery::NotSent,
             (
                 Self::NoAnswer | Self::Undecodable | Self::NotReady | Self::Failed | Self::Done,
-                Effect::Write,
+                Effect::Write | Effect::Idempotent,
             ) => Delivery::Unknown,
         }
     }

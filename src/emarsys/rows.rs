@@ -77,6 +77,11 @@ impl Keys {
     }
 }
 
+/// Keys in whatever form, as text.
+pub(crate) fn texts(keys: &[impl AsRef<str>]) -> Vec<&str> {
+    keys.iter().map(AsRef::as_ref).collect()
+}
+
 /// How Emarsys compares keys, and whether it echoes them as they were sent, is not known.
 fn lenient(key: &str) -> String {
     key.trim().to_lowercase()
@@ -246,6 +251,7 @@ impl Account<'_> {
             status: self.status,
             code: whole.and_then(|error| error.code),
             field: whole.and_then(|error| error.field),
+            exists: false,
         };
         Error::refused(refusal.to_string()).with_source(refusal)
     }

@@ -224,7 +224,8 @@ impl Destination for ContactsDestination {
     /// Updates the contacts, or creates them (Emarsys API: Update contacts, Create contacts); then puts those into their
     /// list that an earlier insert may have created outside of it (Emarsys API: Add contacts to a list).
     async fn apply(&self, batch: &Batch) -> Result<Outcomes> {
-        let client = self.client.until(batch.deadline());
+        // A copy that takes effect late would undo what a later run sends: a row without an answer is in doubt instead.
+        let client = self.client.until(batch.deadline()).at_most_once();
         let operation = batch.operation();
         let contacts = batch.changes().iter().map(|change| contact(operation, change));
         let contacts: Vec<Contact> = contacts.collect::<Result<_>>()?;

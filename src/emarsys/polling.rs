@@ -1,0 +1,102 @@
+//! How often one asks whether something is ready, and for how long.
+
+use std::time::Duration;
+
+use crate::host::Host;
+
+/// The pauses between questions about something that Emarsys computes: an export, the evaluation of a segment.
+///
+/// They grow by half each time: a short job is noticed soon, a long one costs few requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Polling {
+    first: Duration,
+    longest: Duration,
+    time_max: Duration,
+}
+
+impl Default for Polling {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(2),
+            longest: Duration::from_secs(60),
+            time_max: Duration::from_secs(6 * 3_600),
+        }
+    }
+}
+
+impl Polling {
+    /// The pause after the first question; default 2 s.
+    #[must_use]
+    pub fn first(mut self, pause: Duration) -> Self {
+        self.first = pause;
+        self
+    }
+
+    /// The longest pause; default 1 minute.
+    #[must_use]
+    pub fn longest(mut self, pause: Duration) -> Self {
+        self.longest = pause;
+        self
+    }
+
+    /// How long after the first question the last one may be; default 6 hours. Segments are known to take hours.
+    #[must_use]
+    pub fn time_max(mut self, time: Duration) -> Self {
+        self.time_max = time;
+        self
+    }
+
+    pub(crate) fn pauses(self, host: &dyn Host) -> Pauses<'_> {
+        Pauses { host, end: host.monotonic().saturating_add(self.time_max), next: self.first, polling: self }
+    }
+}
+
+pub(crate) struct Pauses<'a> {
+    host: &'a dyn Host,
+    polling: Polling,
+    end: Duration,
+    next: Duration,
+}
+
+impl Pauses<'_> {
+    /// Waits before the next question; `false`, at once, if there is to be none.
+    pub(crate) async fn next(&mut self) -> bool {
+        // Without a pause, asking would be all that the request limit is used for.
+        let pause = self.next.min(self.polling.longest).max(Duration::from_millis(100));
+        if self.host.monotonic().saturating_add(pause) > self.end {
+            return false;
+        }
+        self.host.sleep(pause).await;
+        self.next = pause.saturating_mul(3) / 2;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emarsys::transport::fake::PausedHost;
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_to_the_longest_and_end_with_the_time() {
+        let host = PausedHost::shared();
+        let polling = Polling::default()
+            .first(Duration::from_secs(2))
+            .longest(Duration::from_secs(4))
+            .time_max(Duration::from_secs(10));
+        let mut pauses = polling.pauses(&*host);
+        let mut at = Vec::new();
+        while pauses.next().await {
+            at.push(host.monotonic().as_secs());
+        }
+        assert_eq!(at, [2, 5, 9]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pause_of_zero_does_not_spin() {
+        let host = PausedHost::shared();
+        let mut pauses = Polling::default().first(Duration::ZERO).pauses(&*host);
+        assert!(pauses.next().await);
+        assert!(!host.monotonic().is_zero());
+    }
+}
