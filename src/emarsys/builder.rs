@@ -104,8 +104,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The HTTP client to use, for a proxy or certificates of one's own. It should follow no redirects: they would
-    /// carry the credentials along.
+    /// The HTTP client to use, for a proxy, certificates or a user agent of one's own. It should follow no redirects:
+    /// they would carry the credentials along. Its own time-outs hold beside [`timeout`](Self::timeout).
     pub fn http(mut self, http: reqwest::Client) -> Self {
         self.http = Some(http);
         self
@@ -123,8 +123,16 @@ impl ClientBuilder {
         self
     }
 
+    /// Hands every request to a sandbox of this process instead of sending it: without a socket, and without time
+    /// passing but on the sandbox's own clock. Give client and sandbox the same [`host`](Self::host).
+    #[cfg(feature = "sandbox")]
+    pub fn in_process(mut self, sandbox: &super::sandbox::Sandbox) -> Self {
+        self.transport = Some(Arc::new(sandbox.clone()));
+        self
+    }
+
     /// In place of HTTP.
-    #[cfg(any(test, feature = "sandbox"))]
+    #[cfg(test)]
     pub(crate) fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = Some(transport);
         self
@@ -212,6 +220,17 @@ fn http_client(addresses: [&Url; 2], timeout: Duration) -> Result<reqwest::Clien
         .redirect(reqwest::redirect::Policy::none())
         .pool_idle_timeout(Duration::from_secs(20))
         .connect_timeout((timeout / 2).min(Duration::from_secs(10)));
+    #[cfg(feature = "rustls")]
+    {
+        http = http.tls_backend_rustls();
+    }
+    #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+    if addresses.iter().any(|url| url.scheme() == "https") {
+        return Err(Error::config(
+            "https needs TLS: switch on the feature `rustls` or `native-tls` of reverse-etl, or hand in an HTTP client \
+             of your own with `ClientBuilder::http`",
+        ));
+    }
     if addresses.iter().any(|url| url.scheme() == "http") {
         // In clear text to this machine, and not through a proxy to another one.
         http = http.no_proxy();

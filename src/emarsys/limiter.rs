@@ -3,7 +3,13 @@
 //! Every reply says how many requests are left and when the count starts anew. Requests in flight may not be in
 //! that number yet, so a request is let through only while more are left than are in flight. Until a first reply
 //! has told the number, and again after each start of a new count, one request goes ahead and the others wait for
-//! its reply. What decides is [`State`], without clock or I/O; what waits is the loop in [`Limiter::admit`].
+//! its reply.
+//!
+//! Whoever else has the same API user shows by a number that falls faster than requests were sent. Then room is left
+//! for the requests that they may have in flight, and in the next counts for more than they used, up to half of all.
+//! If they used much, requests are spread over the count, so that whoever is slower comes to its part.
+//!
+//! What decides is [`State`], without clock or I/O; what waits is the loop in [`Limiter::admit`].
 
 use std::{
     pin::pin,
@@ -22,6 +28,9 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// How long a 429 without any hint asks to wait, and how long a count lasts if the reply does not say.
 const WINDOW: Duration = Duration::from_secs(60);
+
+/// When requests are spread over a count, so much of it may be used ahead of the time.
+const HEADSTART: Duration = Duration::from_secs(5);
 
 /// The longest wait that a reply can ask for; a longer one is taken for a mistake.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -44,6 +53,8 @@ struct Shared {
 /// What a reply says about the limit, as the local clock will see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
+    /// Requests allowed in one count, if the reply says so.
+    limit: Option<u64>,
     /// Requests left.
     remaining: u64,
     /// When the count starts anew, in the server's words: only compared with itself.
@@ -142,8 +153,22 @@ struct State {
     next: u64,
     /// The first request of this count, as far as noticed.
     since: u64,
+    /// As many of our requests from this number on may be in this count, those in flight when it began included.
+    base: u64,
+    /// The most requests in flight at once, in this count.
+    peak: u64,
+    others: Others,
     /// A 429 forbids all requests until then.
     blocked: Option<Duration>,
+}
+
+/// What others use of the same budget, at least.
+#[derive(Debug, Default)]
+struct Others {
+    now: u64,
+    /// In the count before this one; half of what it was before that, if that is more: what others do while we have
+    /// nothing to send is not seen.
+    before: u64,
 }
 
 #[derive(Debug)]
@@ -156,6 +181,7 @@ enum Knowledge {
     /// The replies do not say.
     Unstated,
     Left {
+        limit: Option<u64>,
         remaining: u64,
         reset: u64,
         until: Duration,
@@ -190,18 +216,62 @@ impl State {
             Knowledge::Nothing { scout: true, .. } => return Admission::AfterReply,
             Knowledge::Nothing { scout, .. } => *scout = true,
             Knowledge::Unstated => {}
-            Knowledge::Left { remaining, until, .. } => {
-                let pending =
-                    self.in_flight.saturating_add(self.unanswered.len().try_into().unwrap_or(u64::MAX));
-                if *remaining <= pending {
-                    return Admission::At(*until);
+            Knowledge::Left { limit, remaining, until, .. } => {
+                let (limit, remaining, until) = (*limit, *remaining, *until);
+                if remaining <= self.pending().saturating_add(self.pending_of_others(remaining)) {
+                    return Admission::At(until);
+                }
+                if let Some(at) = limit.and_then(|limit| self.turn(limit, until, now)) {
+                    return Admission::At(at);
                 }
             }
         }
         let number = self.next;
         self.next += 1;
         self.in_flight += 1;
+        self.peak = self.peak.max(self.in_flight);
         Admission::Go(number)
+    }
+
+    /// Our requests that the number of those left may not show yet.
+    fn pending(&self) -> u64 {
+        self.in_flight.saturating_add(self.unanswered.len().try_into().unwrap_or(u64::MAX))
+    }
+
+    /// Requests that others may have in flight: as many as we had at most, in proportion to what both used. When
+    /// only few are left, they are as careful as we are, and have no more than half of them in flight.
+    fn pending_of_others(&self, remaining: u64) -> u64 {
+        let others = self.others.now.max(self.others.before);
+        let likely = self.peak.saturating_mul(others).div_ceil(self.sent().max(others).max(1));
+        likely.min(remaining.div_ceil(2))
+    }
+
+    /// Our requests in this count, at most.
+    fn sent(&self) -> u64 {
+        self.next - self.base
+    }
+
+    /// When the next request may go, if not now for the sake of others: at the end of the count, once our share of it
+    /// is used; before that, if they use much, when its time has come.
+    fn turn(&self, limit: u64, until: Duration, now: Duration) -> Option<Duration> {
+        let others = self.others.before;
+        if others == 0 {
+            return None;
+        }
+        let few = limit / 20;
+        let share = limit - (others + others.div_ceil(4)).max(few).min(limit / 2);
+        let sent = self.sent();
+        if sent >= share {
+            return Some(until);
+        }
+        if others < few {
+            return None;
+        }
+        // The share as a whole is free a headstart before the end.
+        let missing = u32::try_from(share - sent - 1).unwrap_or(u32::MAX);
+        let each = WINDOW / u32::try_from(share).unwrap_or(u32::MAX);
+        let at = until.saturating_sub(HEADSTART).saturating_sub(each.saturating_mul(missing));
+        (at > now).then_some(at)
     }
 
     fn end(&mut self, number: u64, fate: Fate, now: Duration) {
@@ -235,7 +305,8 @@ impl State {
 
     fn learn(&mut self, number: u64, budget: Budget, now: Duration) {
         let until = now + budget.reset_in;
-        let whole = Knowledge::Left { remaining: budget.remaining, reset: budget.reset, until };
+        let Budget { limit, remaining, reset, .. } = budget;
+        let whole = Knowledge::Left { limit, remaining, reset, until };
         match &mut self.knowledge {
             Knowledge::Unstated => self.knowledge = whole,
             // A straggler of the count before says nothing about this one. But if a request sent after the end
@@ -245,9 +316,11 @@ impl State {
                     self.knowledge = whole;
                 }
             }
-            Knowledge::Left { remaining, reset, until: known } => {
+            Knowledge::Left { remaining, reset, until: known, .. } => {
                 if budget.reset > *reset {
                     self.knowledge = whole;
+                    // The request that was just answered is no longer in flight, but in this count.
+                    self.begin(1);
                 } else if budget.reset == *reset {
                     // Replies may overtake each other: the smaller number is the later one.
                     *remaining = budget.remaining.min(*remaining);
@@ -255,11 +328,28 @@ impl State {
                 }
             }
         }
+        if let Knowledge::Left { limit: Some(limit), remaining, reset, .. } = self.knowledge
+            && reset == budget.reset
+        {
+            let used = limit.saturating_sub(remaining);
+            self.others.now = self.others.now.max(used.saturating_sub(self.sent()));
+        }
     }
 
     fn forget(&mut self, ended: Option<u64>) {
+        // Of several requests that are refused together, the first ends the count.
+        if !matches!(self.knowledge, Knowledge::Nothing { .. }) {
+            self.begin(0);
+        }
         self.knowledge = Knowledge::Nothing { scout: false, ended };
         self.since = self.next;
+    }
+
+    /// A new count begins, in which the requests in flight and so many more may be.
+    fn begin(&mut self, more: u64) {
+        self.base = self.next.saturating_sub(self.pending().saturating_add(more));
+        self.peak = self.in_flight;
+        self.others = Others { now: 0, before: self.others.now.max(self.others.before / 2) };
     }
 
     /// A request ended, and what is left does not show it yet.
@@ -293,7 +383,12 @@ impl Budget {
         let remaining = whole(headers, "x-ratelimit-remaining")?;
         let reset = whole(headers, "x-ratelimit-reset");
         let reset_in = reset.and_then(|reset| until_reset(reset, headers, wall)).unwrap_or(WINDOW);
-        Some(Self { remaining, reset: reset.unwrap_or_default(), reset_in: reset_in + MARGIN })
+        Some(Self {
+            limit: whole(headers, "x-ratelimit-limit"),
+            remaining,
+            reset: reset.unwrap_or_default(),
+            reset_in: reset_in + MARGIN,
+        })
     }
 }
 
@@ -334,285 +429,6 @@ fn whole(headers: &HeaderMap, name: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use futures::{
-        StreamExt,
-        future::{FutureExt, join_all},
-        stream,
-    };
-    use reqwest::header::{HeaderName, HeaderValue};
-
-    use super::*;
-    use crate::emarsys::transport::fake::{PausedHost, START, date};
-
-    const fn secs(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn left(remaining: u64, reset: u64, reset_in: u64) -> Fate {
-        Fate::Answered(Some(Budget { remaining, reset, reset_in: secs(reset_in) }))
-    }
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
-            .collect()
-    }
-
-    /// Lets one request through, and says which.
-    fn go(state: &mut State, now: u64) -> u64 {
-        match state.admit(secs(now)) {
-            Admission::Go(number) => number,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// A state whose first request was answered so.
-    fn after(fate: Fate) -> State {
-        let mut state = State::default();
-        let first = go(&mut state, 0);
-        state.end(first, fate, secs(0));
-        state
-    }
-
-    #[test]
-    fn first_request_goes_alone() {
-        let mut state = State::default();
-        let first = go(&mut state, 0);
-        assert_eq!(state.admit(secs(0)), Admission::AfterReply);
-        state.end(first, left(5, 60, 60), secs(1));
-        go(&mut state, 1);
-        go(&mut state, 1);
-    }
-
-    #[test]
-    fn first_request_without_an_answer_is_followed_by_one() {
-        for fate in [Fate::NotSent, Fate::NoAnswer] {
-            let mut state = after(fate);
-            go(&mut state, 1);
-            assert_eq!(state.admit(secs(1)), Admission::AfterReply);
-        }
-    }
-
-    #[test]
-    fn replies_that_do_not_speak_of_a_limit_set_none() {
-        let mut state = after(Fate::Answered(None));
-        for _ in 0..5_000 {
-            go(&mut state, 1);
-        }
-    }
-
-    #[test]
-    fn requests_in_flight_count_against_the_rest() {
-        let mut state = after(left(2, 60, 60));
-        let first = go(&mut state, 1);
-        go(&mut state, 1);
-        assert_eq!(state.admit(secs(1)), Admission::At(secs(60)));
-        state.end(first, Fate::NotSent, secs(2));
-        go(&mut state, 2);
-        assert_eq!(state.admit(secs(2)), Admission::At(secs(60)));
-    }
-
-    #[test]
-    fn request_without_an_answer_counts_until_the_reply_to_a_later_one() {
-        let mut state = after(left(3, 60, 60));
-        let early = go(&mut state, 1);
-        let lost = go(&mut state, 1);
-        state.end(lost, Fate::NoAnswer, secs(2));
-        state.end(early, left(2, 60, 60), secs(3));
-        let late = go(&mut state, 3);
-        assert_eq!(state.admit(secs(3)), Admission::At(secs(60)));
-        state.end(late, left(1, 60, 60), secs(4));
-        go(&mut state, 4);
-        assert_eq!(state.admit(secs(4)), Admission::At(secs(60)));
-    }
-
-    #[test]
-    fn reply_that_was_overtaken_does_not_raise_the_rest() {
-        let mut state = after(left(10, 60, 60));
-        let [a, b, c] = [(); 3].map(|()| go(&mut state, 1));
-        state.end(c, left(7, 60, 60), secs(2));
-        state.end(a, left(9, 60, 60), secs(2));
-        state.end(b, left(8, 60, 60), secs(2));
-        for _ in 0..7 {
-            go(&mut state, 3);
-        }
-        assert_eq!(state.admit(secs(3)), Admission::At(secs(60)));
-    }
-
-    #[test]
-    fn new_count_is_explored_by_one_request_and_stragglers_say_nothing_about_it() {
-        let mut state = after(left(2, 60, 60));
-        let straggler = go(&mut state, 1);
-        let scout = go(&mut state, 60);
-        assert_eq!(state.admit(secs(60)), Admission::AfterReply);
-        state.end(straggler, left(1, 60, 60), secs(61));
-        assert_eq!(state.admit(secs(61)), Admission::AfterReply);
-        state.end(scout, left(9, 120, 60), secs(61));
-        go(&mut state, 61);
-    }
-
-    #[test]
-    fn count_that_did_not_end_as_expected_goes_on() {
-        let mut state = after(left(2, 60, 60));
-        let scout = go(&mut state, 60);
-        state.end(scout, left(1, 60, 5), secs(60));
-        go(&mut state, 60);
-        assert_eq!(state.admit(secs(60)), Admission::At(secs(65)));
-    }
-
-    #[test]
-    fn refusal_for_the_limit_stops_everybody_until_its_end() {
-        let mut state = after(left(100, 60, 60));
-        let refused = go(&mut state, 1);
-        let other = go(&mut state, 1);
-        state.end(refused, Fate::Limited(secs(30)), secs(1));
-        assert_eq!(state.admit(secs(2)), Admission::At(secs(31)));
-        state.end(other, left(99, 60, 60), secs(2));
-        assert_eq!(state.admit(secs(30)), Admission::At(secs(31)));
-        go(&mut state, 31);
-        assert_eq!(state.admit(secs(31)), Admission::AfterReply);
-    }
-
-    #[test]
-    fn reset_is_measured_on_the_clock_of_the_server() {
-        let wrong = SystemTime::UNIX_EPOCH;
-        let reset = (START + 42).to_string();
-        let headers =
-            headers(&[("x-ratelimit-remaining", "7"), ("x-ratelimit-reset", &reset), ("date", &date(0))]);
-        let budget = Budget::read(&headers, wrong).unwrap();
-        assert_eq!(budget, Budget { remaining: 7, reset: START + 42, reset_in: secs(43) });
-        assert_eq!(wait_after_429(&headers, wrong), secs(43));
-    }
-
-    #[test]
-    fn refusal_without_a_usable_reset_waits_as_told_or_a_minute() {
-        let wall = SystemTime::UNIX_EPOCH + secs(START);
-        let past = (START - 1).to_string();
-        assert_eq!(wait_after_429(&headers(&[]), wall), secs(61));
-        assert_eq!(wait_after_429(&headers(&[("x-ratelimit-reset", &past)]), wall), secs(61));
-        assert_eq!(
-            wait_after_429(&headers(&[("x-ratelimit-reset", "99999999999999999999")]), wall),
-            secs(61)
-        );
-        assert_eq!(
-            wait_after_429(&headers(&[("x-ratelimit-reset", "18446744073709551615")]), wall),
-            secs(61)
-        );
-        assert_eq!(wait_after_429(&headers(&[("retry-after", "5")]), wall), secs(6));
-        assert_eq!(wait_after_429(&headers(&[("retry-after", &date(5))]), wall), secs(6));
-        assert_eq!(wait_after_429(&headers(&[("retry-after", "18446744073709551615")]), wall), secs(3601));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn dropped_waiter_and_dropped_permit_leave_no_trace() {
-        let host = PausedHost::shared();
-        let limiter = Limiter::new();
-        let scout = limiter.admit(&*host, None).await.unwrap();
-        assert!(limiter.admit(&*host, None).now_or_never().is_none());
-        drop(scout);
-        let mut scout = limiter.admit(&*host, None).await.unwrap();
-        scout.sending();
-        scout.settle(left(2, 60, 60), host.monotonic());
-        for _ in 0..10 {
-            drop(limiter.admit(&*host, None).await.unwrap());
-        }
-        let mut sent = limiter.admit(&*host, None).await.unwrap();
-        sent.sending();
-        drop(sent);
-        let _last = limiter.admit(&*host, None).await.unwrap();
-        // Two were left: one is in flight, one was dropped when it may have arrived.
-        assert!(limiter.admit(&*host, None).now_or_never().is_none());
-        assert_eq!(limiter.state().in_flight, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn wait_ends_with_the_deadline() {
-        let host = PausedHost::shared();
-        let limiter = Limiter::new();
-        let scout = limiter.admit(&*host, None).await.unwrap();
-        let deadline = Deadline::after(&*host, secs(5));
-        assert!(limiter.admit(&*host, Some(deadline)).await.is_none());
-        assert_eq!(host.monotonic(), secs(5));
-        drop(scout);
-        assert!(limiter.admit(&*host, Some(deadline)).await.is_none());
-    }
-
-    /// Counts requests as Emarsys is known to (from the first request of a window), or by the clock's minute.
-    struct Server {
-        limit: u64,
-        by_the_clock: bool,
-        window: Mutex<(u64, u64)>,
-        refused: AtomicU64,
-    }
-
-    impl Server {
-        fn ask(&self, host: &dyn Host) -> Fate {
-            let wall = host.wall();
-            let now = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-            let mut window = self.window.lock().unwrap();
-            if now >= window.0 {
-                *window = (if self.by_the_clock { now - now % 60 + 60 } else { now + 60 }, 0);
-            }
-            window.1 += 1;
-            if window.1 > self.limit {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                return Fate::Limited(secs(60));
-            }
-            let headers = headers(&[
-                ("x-ratelimit-limit", &self.limit.to_string()),
-                ("x-ratelimit-remaining", &(self.limit - window.1).to_string()),
-                ("x-ratelimit-reset", &window.0.to_string()),
-                ("date", &httpdate::fmt_http_date(wall)),
-            ]);
-            Fate::Answered(Budget::read(&headers, SystemTime::UNIX_EPOCH))
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn alone_on_the_account_no_request_is_ever_refused() {
-        for (by_the_clock, limit, callers) in
-            [(false, 1, 3), (false, 10, 4), (false, 50, 200), (true, 50, 7), (true, 1000, 300)]
-        {
-            let host = PausedHost::shared();
-            let server = Server { limit, by_the_clock, window: Mutex::default(), refused: AtomicU64::new(0) };
-            let limiter = Limiter::new();
-            let requests = limit * 5;
-            stream::iter(0..requests)
-                .for_each_concurrent(callers, |number| {
-                    let (host, server, limiter) = (&host, &server, &limiter);
-                    async move {
-                        let mut permit = limiter.admit(&**host, None).await.unwrap();
-                        permit.sending();
-                        // Latencies differ, so replies overtake each other; now and then one is lost.
-                        host.sleep(Duration::from_millis(number * 7919 % 400)).await;
-                        let fate = server.ask(&**host);
-                        host.sleep(Duration::from_millis(number * 104_729 % 700)).await;
-                        let fate = if number % 97 == 5 { Fate::NoAnswer } else { fate };
-                        permit.settle(fate, host.monotonic());
-                    }
-                })
-                .await;
-            assert_eq!(server.refused.load(Ordering::Relaxed), 0, "{limit} by {callers}");
-            let minutes = host.monotonic().as_secs() / 60;
-            assert!(minutes <= 6, "{limit} by {callers}: {minutes} minutes");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn many_waiters_all_come_through() {
-        let host = PausedHost::shared();
-        let limiter = Limiter::new();
-        let permits = join_all((0..100).map(|_| async {
-            let mut permit = limiter.admit(&*host, None).await.unwrap();
-            permit.sending();
-            host.sleep(secs(1)).await;
-            permit.settle(Fate::Answered(None), host.monotonic());
-        }));
-        permits.await;
-        assert_eq!(host.monotonic(), secs(2));
-    }
-}
+mod tests;
+#[cfg(all(test, feature = "sandbox"))]
+mod windows;

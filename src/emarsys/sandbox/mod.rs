@@ -39,6 +39,7 @@ mod endpoint;
 mod exchange;
 mod faults;
 mod fields;
+mod in_process;
 mod journal;
 mod key;
 mod limits;
