@@ -27,11 +27,12 @@
 //! # }
 //! ```
 //!
-//! Segments are evaluated by their contact criteria; criteria about behaviour are kept, and met by everybody. Exports
-//! are made of what the account holds when they are asked for, and served as CSV if their `distribution_method` is
-//! `local`; others are accepted and go nowhere.
+//! Segments are really evaluated by their contact criteria; criteria about behaviour are kept, and met by everybody. An
+//! export holds what the account held when it was asked for, and is served as CSV if its `distribution_method` is
+//! `local`; the others are accepted and go nowhere.
 //!
-//! What it does not serve: the export of responses (4002), relational and AI segments, sources, events, relational data, `contact/query`, `contact/merge`.
+//! What it does not serve: relational and AI segments, the export of responses, the notification of a finished export,
+//! sources, events, relational data, `contact/query`, `contact/merge`.
 
 mod account;
 mod auth;

@@ -11,12 +11,14 @@ use super::{super::switches::Switches, csv::File};
 
 const FIRST_EXPORT_ID: u64 = 2_140;
 
+/// Every export that was asked for.
 #[derive(Debug)]
 pub(in super::super) struct Exports {
-    exports: BTreeMap<u64, Export>,
+    by_id: BTreeMap<u64, Export>,
     next: u64,
 }
 
+/// One export, with the file that it makes.
 #[derive(Debug)]
 pub(super) struct Export {
     pub(super) kind: &'static str,
@@ -40,7 +42,7 @@ pub(super) enum Progress {
 
 impl Default for Exports {
     fn default() -> Self {
-        Self { exports: BTreeMap::new(), next: FIRST_EXPORT_ID }
+        Self { by_id: BTreeMap::new(), next: FIRST_EXPORT_ID }
     }
 }
 
@@ -48,16 +50,16 @@ impl Exports {
     pub(super) fn add(&mut self, export: Export) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.exports.insert(id, export);
+        self.by_id.insert(id, export);
         id
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Export> {
-        self.exports.get(&id)
+        self.by_id.get(&id)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Export> {
-        self.exports.values()
+        self.by_id.values()
     }
 }
 
@@ -69,7 +71,7 @@ impl Export {
             Progress::Scheduled
         } else if age < duration {
             Progress::Running
-        } else if age - duration < switches.exports_kept {
+        } else if age.saturating_sub(duration) < switches.exports_kept {
             Progress::Done
         } else {
             Progress::Gone

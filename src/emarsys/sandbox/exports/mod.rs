@@ -6,6 +6,7 @@
 mod book;
 mod csv;
 mod order;
+mod time_range;
 
 use serde_json::json;
 

@@ -1,8 +1,5 @@
 //! The calls that ask for an export: what is wrong with them, and what the export holds.
 
-use std::time::{Duration, SystemTime};
-
-use chrono::{Datelike, NaiveDate, NaiveDateTime, TimeDelta};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -15,10 +12,10 @@ use super::{
         segments,
         store::Store,
         value::{self, Stored},
-        vienna,
     },
     book::{Export, Progress},
     csv::{self, File},
+    time_range::TimeRange,
 };
 
 /// Fields in one export.
@@ -37,16 +34,17 @@ struct Form {
     choice_ids: bool,
 }
 
-/// Two moments, both of them inside.
-struct TimeRange(SystemTime, SystemTime);
-
 pub(super) fn place(cx: &mut Context<'_>, endpoint: Endpoint, body: Map<String, Value>) -> Data {
     let method = required(&body, "distribution_method")?;
     let method = one_of(&METHODS, method).map_err(|sent| invalid(&format!("distribution method: {sent}")))?;
     let form = Form::parse(cx, &body)?;
     let (kind, contacts) = match endpoint {
-        Endpoint::ExportChanges => ("changes", changed(cx, &TimeRange::parse(&body)?)),
-        Endpoint::ExportRegistrations => ("registrations", registered(cx, &TimeRange::parse(&body)?)),
+        Endpoint::ExportChanges => {
+            ("changes", changed(cx, &TimeRange::parse(required(&body, "time_range")?)?))
+        }
+        Endpoint::ExportRegistrations => {
+            ("registrations", registered(cx, &TimeRange::parse(required(&body, "time_range")?)?))
+        }
         Endpoint::ExportList => ("contactlist", members(cx, required(&body, "contactlist")?)?),
         Endpoint::ExportSegment => ("filter", inside(cx, required(&body, "filter")?)?),
         _ => return Err(Failure::not_served()),
@@ -142,48 +140,6 @@ impl Form {
     }
 }
 
-impl TimeRange {
-    fn parse(body: &Map<String, Value>) -> Result<Self, Failure> {
-        let sent = required(body, "time_range")?.as_array();
-        let sent = sent.ok_or_else(|| invalid("data format for time_range. Array expected"))?;
-        let [start, end] = sent.as_slice() else {
-            return Err(invalid("data format for time_range. Array size must be 2"));
-        };
-        let moment = |sent: &Value, late: bool| {
-            let wrong = || Failure::bad(10_001, "Valid start_date and end_date is required");
-            sent.as_str().and_then(|text| local_time(text, late)).ok_or_else(wrong)
-        };
-        let (start, end) = (moment(start, false)?, moment(end, true)?);
-        if end < start {
-            return Err(invalid("value for end_date: end_date is earlier than the start_date"));
-        }
-        Ok(Self(start, end))
-    }
-
-    fn holds(&self, moment: SystemTime) -> bool {
-        (self.0..=self.1).contains(&moment)
-    }
-}
-
-/// The moment that a text means in Vienna: the beginning of the day, minute or second, or the end of it.
-fn local_time(text: &str, late: bool) -> Option<SystemTime> {
-    let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
-    let with = |form: &str| NaiveDateTime::parse_from_str(text, form).ok();
-    let (start, length) = None
-        .or_else(|| Some((day()?, TimeDelta::days(1))))
-        .or_else(|| Some((with("%Y-%m-%d %H:%M:%S")?, TimeDelta::seconds(1))))
-        .or_else(|| Some((with("%Y-%m-%d %H:%M")?, TimeDelta::minutes(1))))?;
-    // Years that the clock of this machine can show.
-    if !(1970..=9999).contains(&start.year()) {
-        return None;
-    }
-    let moment = |local: NaiveDateTime| SystemTime::from(vienna::to_utc(local).and_utc());
-    if !late {
-        return Some(moment(start));
-    }
-    moment(start + length).checked_sub(Duration::from_nanos(1))
-}
-
 fn exported(catalog: &Catalog, sent: &Value) -> Result<Vec<StoredField>, Failure> {
     let sent = sent.as_array().ok_or_else(|| invalid("data format for contact_fields. Array expected"))?;
     if sent.is_empty() || sent.len() > FIELDS_MAX {
@@ -214,7 +170,7 @@ fn one_of<'a>(words: &[&'a str], sent: &Value) -> Result<&'a str, String> {
     words.iter().find(|word| **word == sent).copied().ok_or(sent)
 }
 
-fn invalid(what: &str) -> Failure {
+pub(super) fn invalid(what: &str) -> Failure {
     Failure::bad(10_001, format!("Invalid {what}"))
 }
 

@@ -18,7 +18,7 @@ pub(in super::super) const EVERYBODY: u64 = 0;
 /// Everything about segments that an account keeps.
 #[derive(Debug)]
 pub(in super::super) struct Segments {
-    segments: BTreeMap<u64, Segment>,
+    by_id: BTreeMap<u64, Segment>,
     next: u64,
     /// When the evaluation that a segment's contacts are read from began.
     begun: BTreeMap<u64, SystemTime>,
@@ -71,7 +71,7 @@ pub(super) struct Part {
 impl Default for Segments {
     fn default() -> Self {
         Self {
-            segments: BTreeMap::new(),
+            by_id: BTreeMap::new(),
             next: FIRST_SEGMENT_ID,
             begun: BTreeMap::new(),
             runs: Vec::new(),
@@ -84,32 +84,32 @@ impl Segments {
     pub(super) fn add(&mut self, name: String, kind: Kind) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.segments.insert(id, Segment { name, kind });
+        self.by_id.insert(id, Segment { name, kind });
         id
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Segment)> {
-        self.segments.iter().map(|(id, segment)| (*id, segment))
+        self.by_id.iter().map(|(id, segment)| (*id, segment))
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Segment> {
-        self.segments.get(&id)
+        self.by_id.get(&id)
     }
 
     /// The segment, to be changed: what was evaluated before does not hold any more.
     pub(super) fn change(&mut self, id: u64) -> Option<&mut Segment> {
         self.begun.remove(&id);
-        self.segments.get_mut(&id)
+        self.by_id.get_mut(&id)
     }
 
     pub(super) fn remove(&mut self, id: u64) -> bool {
         self.begun.remove(&id);
-        self.segments.remove(&id).is_some()
+        self.by_id.remove(&id).is_some()
     }
 
     /// Whether a request can name this segment: it is kept, or everybody.
     pub(in super::super) fn exists(&self, id: u64) -> bool {
-        id == EVERYBODY || self.segments.contains_key(&id)
+        id == EVERYBODY || self.by_id.contains_key(&id)
     }
 
     /// Whether another segment of the same kind has this name.

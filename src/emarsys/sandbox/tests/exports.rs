@@ -248,3 +248,12 @@ fn orders_of_exports_are_checked() {
     }
     place(&caller, "contact/getchanges", &changes("contact_fields", json!(vec!["3"; 20])));
 }
+
+#[test]
+fn exports_are_served_on_both_versions() {
+    let caller = Caller::new();
+    let export = place(&caller, "export/filter", &order(&[3], &json!({"filter": 0})));
+    let response =
+        whole(caller.sandbox.handle(&auth::on_v2("GET", &format!("export/{export}/data/limit=1"))));
+    assert_eq!((response.status(), response.body()), (200, "user_id,Email\n"));
+}

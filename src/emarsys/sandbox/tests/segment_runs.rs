@@ -110,3 +110,14 @@ fn everybody_can_be_run_and_what_is_unknown_cannot() {
     assert_eq!(caller.refusal("GET", "filter/runs/none", &Value::Null), (404, 10_008));
     assert_eq!(caller.refusal("GET", "filter/single_runs/none", &Value::Null), (404, 10_008));
 }
+
+#[test]
+fn users_of_both_versions_run_beside_each_other() {
+    let caller = Caller::switched(Switches::default().segment_evaluation(Duration::from_secs(60)));
+    let segment = everybody_with_email(&caller);
+    let path = format!("filter/{segment}/runs");
+    start(&caller, &path);
+    let statuses = [200, 423].map(|_| whole(caller.sandbox.handle(&auth::on_v2("POST", &path))).status());
+    assert_eq!(statuses, [200, 423]);
+    assert_eq!(caller.sandbox.requests_to(Endpoint::RunSegment), 3);
+}

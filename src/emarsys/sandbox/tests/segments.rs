@@ -270,14 +270,3 @@ fn field_that_a_segment_asks_for_cannot_be_deleted() {
     caller.get(&format!("filter/{segment}/delete"));
     caller.data("DELETE", &path, &Value::Null);
 }
-
-#[test]
-fn segments_are_served_on_the_older_api_as_well() {
-    let caller = Caller::new();
-    caller.person("ada@shop.test");
-    let segment = caller.sandbox.add_segment("All", &criteria("email", "not_empty", ""));
-    let target = format!("/api/v2/filter/{segment}/contacts/count");
-    // The sheet's address is the same; only the credentials differ.
-    assert_eq!(whole(caller.sandbox.handle(&Request::new("GET", target))).status(), 401);
-    assert_eq!(caller.sandbox.requests_to(Endpoint::CountSegment), 1);
-}
