@@ -37,6 +37,9 @@ mod events;
 mod exchange;
 mod exports;
 mod fields;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ids;
 mod limiter;
 mod lists;
