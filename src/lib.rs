@@ -132,6 +132,10 @@ mod seal;
 #[cfg(feature = "emarsys")]
 pub mod emarsys;
 
+#[cfg(all(test, feature = "emarsys"))]
+#[path = "../tests/it/watch.rs"]
+mod watch;
+
 pub use activation::Activation;
 pub use batch::Batch;
 pub use change::{Change, ChangeKind, Field, Fields};

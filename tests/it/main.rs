@@ -10,3 +10,4 @@ mod process;
 mod programs;
 mod promises;
 mod run;
+mod watch;

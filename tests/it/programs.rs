@@ -73,6 +73,7 @@ struct World {
 
 impl World {
     fn new(people: &[Person]) -> Self {
+        crate::watch::install();
         Self::of(Sandbox::builder(), people)
     }
 
