@@ -6,7 +6,7 @@
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error as _},
+    de::{DeserializeOwned, Error as _, IgnoredAny},
 };
 use serde_json::{Map, Value};
 
@@ -141,6 +141,16 @@ fn shape_of(value: &Value, depth: usize) -> String {
             }
             format!("{{{}}}", members.join(", "))
         }
+    }
+}
+
+/// Data that is not looked at, whatever it is: of calls whose success is all that they say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ignored;
+
+impl<'de> Deserialize<'de> for Ignored {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
     }
 }
 
