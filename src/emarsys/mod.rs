@@ -55,6 +55,7 @@ pub mod sandbox;
 mod segments;
 mod settings;
 mod sources;
+mod system;
 mod transport;
 mod words;
 
@@ -79,3 +80,4 @@ pub use rows::{Lookup, RowResult};
 pub use segments::Segments;
 pub use settings::Settings;
 pub use sources::{ContactSource, Sources};
+pub use system::SystemField;
