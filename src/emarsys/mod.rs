@@ -70,7 +70,7 @@ pub use exports::Exports;
 pub use fields::{ApplicationType, Choice, Field, Fields, NewField};
 pub use ids::{ContactId, EmailId, EventId, ExportId, FieldId, KeyField, ListId, RunId, SegmentId, SourceId};
 pub use limiter::Limiter;
-pub use lists::{ContactList, Lists};
+pub use lists::{ContactList, CreatedList, Lists};
 pub use polling::Polling;
 pub use refusal::{Refusal, Rejection};
 pub use relational::{RelationalData, Table};

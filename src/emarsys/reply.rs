@@ -4,6 +4,7 @@
 //! may be printed as `[]`, `""`, `false`, `null` or not at all; the text of a reply decides nothing but which of
 //! the meanings of a reply code is meant, and goes nowhere, because it may quote the key of a person.
 
+use chrono::NaiveDateTime;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _, IgnoredAny},
@@ -152,6 +153,43 @@ impl<'de> Deserialize<'de> for Ignored {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         IgnoredAny::deserialize(deserializer).map(|_| Self)
     }
+}
+
+/// A number of something, which may be printed as a string.
+#[derive(Debug)]
+pub(crate) struct Count(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let count = number(&value).and_then(|count| count.try_into().ok());
+        count.map(Self).ok_or_else(|| D::Error::custom("expected a number of something"))
+    }
+}
+
+/// A yes or no, which may be printed as a number, a text, or, if no, as anything empty.
+#[derive(Debug)]
+pub(crate) struct Flag(pub(crate) bool);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Bool(flag) => Ok(Self(flag)),
+            empty if is_empty(&empty) => Ok(Self(false)),
+            Value::String(text) if text == "true" => Ok(Self(true)),
+            Value::String(text) if text == "false" => Ok(Self(false)),
+            other => match number(&other) {
+                Some(0) => Ok(Self(false)),
+                Some(1) => Ok(Self(true)),
+                _ => Err(D::Error::custom("expected yes or no")),
+            },
+        }
+    }
+}
+
+/// A time as replies print it, in the local time of Emarsys; `None` if it is none.
+pub(crate) fn local_time(text: &str) -> Option<NaiveDateTime> {
+    NaiveDateTime::parse_from_str(text.trim(), "%Y-%m-%d %H:%M:%S").ok()
 }
 
 /// A list, which may be printed as an object with numbers for keys, and if empty as nearly anything.
