@@ -63,7 +63,10 @@ pub use auth::Credentials;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use combined::Combined;
-pub use contacts::{Contact, ContactData, Contacts};
+pub use contacts::{
+    Contact, ContactData, Contacts, Mailing, Merge, MergeRule, QueriedContact, Query, Unsubscription,
+    Upserted, Written,
+};
 pub use destination::{ContactsDestination, ListRef};
 pub use events::{Events, Trigger};
 pub use exports::Exports;

@@ -114,6 +114,11 @@ impl Rejection {
         }
     }
 
+    /// What is said of a request, said of each of its rows.
+    pub(crate) fn of(refusal: &Refusal) -> Self {
+        Self { code: refusal.code.unwrap_or_default(), field: refusal.field, exists: refusal.exists }
+    }
+
     /// What an entry of a reply says; `None` if it has no code.
     pub(crate) fn new(error: &RowError) -> Option<Self> {
         let code = error.code?;
