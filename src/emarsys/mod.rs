@@ -62,7 +62,7 @@ mod words;
 pub use auth::Credentials;
 pub use builder::ClientBuilder;
 pub use client::Client;
-pub use combined::Combined;
+pub use combined::{Combined, CombinedDefinition, CombinedSegment, Relation, SegmentSet};
 pub use contacts::{Contact, ContactData, Contacts};
 pub use destination::{ContactsDestination, ListRef};
 pub use events::{Events, Trigger};
@@ -77,7 +77,10 @@ pub use relational::{RelationalData, Table};
 pub use request::{Effect, Method, ReplyForm, Request, Root, Version};
 pub use retry::RetryPolicy;
 pub use rows::{Lookup, RowResult};
-pub use segments::Segments;
+pub use segments::{
+    ContactRun, Criteria, NewSegment, Operator, RunResult, RunStatus, Segment, SegmentRun, SegmentType,
+    Segments,
+};
 pub use settings::Settings;
 pub use sources::{ContactSource, Sources};
 pub use system::SystemField;
