@@ -66,7 +66,10 @@ pub use combined::{Combined, CombinedDefinition, CombinedSegment, Relation, Segm
 pub use contacts::{Contact, ContactData, Contacts};
 pub use destination::{ContactsDestination, ListRef};
 pub use events::{Events, Trigger};
-pub use exports::Exports;
+pub use exports::{
+    Delimiter, Distribution, ExportRef, ExportRow, ExportState, ExportStatus, Exports, NewExport, Origin,
+    TimeRange,
+};
 pub use fields::{ApplicationType, Choice, Field, Fields, NewField};
 pub use ids::{ContactId, EmailId, EventId, ExportId, FieldId, KeyField, ListId, RunId, SegmentId, SourceId};
 pub use limiter::Limiter;
