@@ -221,8 +221,8 @@ fn meaning(code: i64) -> &'static str {
         2009 => "a contact with this key exists",
         2010 => "several contacts have this key; merge or delete the duplicates in Emarsys",
         2012 => "no contact has this internal id",
-        2013 => "no contact source has this id",
-        2014 => "no field was asked for",
+        2013 | 7002 => "no contact source has this id",
+        2014 | 3007 => "no field was asked for",
         2015 => "contacts cannot be searched by this field: it has no index, which Emarsys makes on request",
         2016 => "the limit is not valid",
         2020 | 3006 => "no contact list has this id; it may have been deleted",
@@ -233,7 +233,6 @@ fn meaning(code: i64) -> &'static str {
             "no contact list has this id, or its name or description is missing or has a forbidden character"
         }
         3005 => "a contact list of this name exists",
-        3007 => "no field was asked for",
         3008 => "the contact list is used by a combined segment",
         4000 => "a parameter of the export is not valid",
         4001 => "the same export is running already; wait for it",
@@ -250,7 +249,6 @@ fn meaning(code: i64) -> &'static str {
         5011 => "the data of the event are not an object",
         5012 => "the event is in use",
         7001 => "a contact source of this name exists",
-        7002 => "no contact source has this id",
         7003 | 15011 => "too many requests",
         8029 => "this feature is not available for the account; ask Emarsys",
         9001 => "the field's name or string id is not valid",

@@ -118,7 +118,7 @@ impl Pages {
                 }
             };
             // The page may have been cut within this row, and the end mark be a part of it.
-            if cells.iter().last().is_some_and(|cell| cell.ends_with(END)) {
+            if cells.iter().next_back().is_some_and(|cell| cell.ends_with(END)) {
                 break;
             }
             self.rows += 1;
@@ -158,7 +158,7 @@ impl Pages {
         }
         let mut names = HashSet::new();
         let first = header.iter().map(|name| names.insert(name)).collect();
-        Ok(Columns { first, header, fields, delimiter })
+        Ok(Columns { header, first, fields, delimiter })
     }
 
     fn undecodable(&self, what: &str) -> Error {
