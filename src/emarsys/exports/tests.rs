@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::emarsys::{
-    ContactId, ListId, Refusal, SegmentId,
+    ContactId, ListId, Refusal, RunId, SegmentId,
     transport::fake::{Answer, client},
 };
 
@@ -243,6 +243,20 @@ async fn fetch_starts_waits_and_downloads_even_if_the_file_comes_late() {
     assert_eq!(rows[0].field(FieldId::EMAIL), Some("ada@shop.test"));
     let verbs: Vec<_> = script.sent().iter().map(|sent| sent.method).collect();
     assert_eq!(verbs, ["POST", "GET", "GET", "GET", "GET", "GET"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_and_reading_can_be_done_in_a_task() {
+    fn is_send(_: &impl Send) {}
+
+    let (client, _) = client([]);
+    let export = NewExport::list(ListId::new(12), &FIELDS);
+    is_send(&client.exports().fetch(&export, Polling::default()));
+    is_send(&client.exports().download(ExportId::new(4711)));
+    is_send(&client.segments().members(SegmentId::new(7), Polling::default()));
+    let run = RunId::new("r1");
+    is_send(&client.segments().wait_for_run(&run, Polling::default()));
+    is_send(&client.segments().wait_for_contact_run(&run, Polling::default()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use futures::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use serde::{Deserialize, Serialize, Serializer, de::IgnoredAny, ser::SerializeMap};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 pub use self::{
@@ -20,7 +20,7 @@ use super::{
     client::Client,
     ids::{ContactId, ListId, SegmentId},
     polling::Polling,
-    reply::{self, Count, Flag, List},
+    reply::{self, Count, Flag, Ignored, List},
     request::{Effect, Method, Request},
     words::words,
 };
@@ -187,7 +187,7 @@ impl Segments<'_> {
     pub async fn set_contact_criteria(&self, segment: SegmentId, criteria: &Criteria) -> Result<()> {
         criteria.check()?;
         let request = SetCriteria { segment: not_all_contacts(segment)?, criteria };
-        self.0.send(&request).await.map(|_| ())
+        self.0.send(&request).await.map(|Ignored| ())
     }
 
     /// Deletes a segment (Emarsys API: Delete a segment). Its contacts stay.
@@ -195,7 +195,7 @@ impl Segments<'_> {
     /// # Errors
     /// As [`contact_criteria`](Self::contact_criteria), with the code 1008 (something else is made of it).
     pub async fn delete(&self, segment: SegmentId) -> Result<()> {
-        self.0.send(&DeleteSegment { segment: not_all_contacts(segment)? }).await.map(|_| ())
+        self.0.send(&DeleteSegment { segment: not_all_contacts(segment)? }).await.map(|Ignored| ())
     }
 
     /// How many contacts are in a segment (Emarsys API: Count contacts in a segment).
@@ -376,7 +376,7 @@ struct SetCriteria<'a> {
 }
 
 impl Request for SetCriteria<'_> {
-    type Reply = IgnoredAny;
+    type Reply = Ignored;
     const METHOD: Method = Method::Put;
     const ENDPOINT: &'static str = "filter/{id}/contact_criteria";
     const EFFECT: Effect = Effect::Write;
@@ -394,7 +394,7 @@ struct DeleteSegment {
 }
 
 impl Request for DeleteSegment {
-    type Reply = IgnoredAny;
+    type Reply = Ignored;
     const METHOD: Method = Method::Get;
     const ENDPOINT: &'static str = "filter/{id}/delete";
     const EFFECT: Effect = Effect::Write;
