@@ -96,8 +96,9 @@ impl Refusal {
             (9001..=9004, 403, _) => "",
             (10001, 202, _) => "the result is not ready yet",
             (10001, _, "filter") => "the limit or the offset is not valid",
-            (10001, _, "export" | "email") => {
-                "a parameter of the export is not valid; check fields and time range"
+            (10001, _, "export" | "email") => "the number or a parameter of the export is not valid",
+            (10001, _, _) if matches!(path, "contact/getchanges" | "contact/getregistrations") => {
+                "a parameter of the export is not valid"
             }
             (13001, _, path) if path != "combinedsegments" => "the external id was not found",
             _ => return None,

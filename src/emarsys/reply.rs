@@ -363,7 +363,8 @@ pub(crate) fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     Ok(is_text.then(|| key_text(&value)))
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Whether a value is one of the ways in which nothing is printed.
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),

@@ -188,7 +188,7 @@ impl NewExport {
         self
     }
 
-    /// The language of names of fields and choices, such as `en`; default: chosen by Emarsys.
+    /// The language of the export, such as `en`; default: chosen by Emarsys.
     #[must_use]
     pub fn language(mut self, language: impl Into<String>) -> Self {
         self.language = Some(language.into());

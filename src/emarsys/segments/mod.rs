@@ -171,13 +171,14 @@ impl Segments<'_> {
         self.0.send(&CreateSegment(segment)).await.map(|created| created.id)
     }
 
-    /// The contact criteria of a segment (Emarsys API: Get contact criteria).
+    /// The contact criteria of a segment (Emarsys API: Get contact criteria), if it has any.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for [`SegmentId::ALL_CONTACTS`], which has none; else as
     /// [`Client::send`], with the code 10002 (unknown segment).
-    pub async fn contact_criteria(&self, segment: SegmentId) -> Result<Criteria> {
-        self.0.send(&GetCriteria { segment: not_all_contacts(segment)? }).await
+    pub async fn contact_criteria(&self, segment: SegmentId) -> Result<Option<Criteria>> {
+        let criteria = self.0.send(&GetCriteria { segment: not_all_contacts(segment)? }).await?;
+        Ok(if reply::is_empty(&criteria) { None } else { Some(criteria.into()) })
     }
 
     /// Replaces the contact criteria of a segment (Emarsys API: Update contact criteria).
@@ -356,7 +357,7 @@ struct GetCriteria {
 }
 
 impl Request for GetCriteria {
-    type Reply = Criteria;
+    type Reply = Value;
     const METHOD: Method = Method::Get;
     const ENDPOINT: &'static str = "filter/{id}/contact_criteria";
     const EFFECT: Effect = Effect::Read;

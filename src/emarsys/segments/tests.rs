@@ -127,6 +127,7 @@ async fn criteria_are_read_and_written_back() {
     let tree = r#"{"type":"and","children":[{"type":"criteria","field":"email","operator":"not_empty"}]}"#;
     let (client, script) = client([reply(tree), reply(r#""""#)]);
     let criteria = client.segments().contact_criteria(SegmentId::new(123)).await.unwrap();
+    let criteria = criteria.unwrap();
     assert_eq!(criteria, Criteria::And(vec![Criteria::not_empty("email")]));
     client.segments().set_contact_criteria(SegmentId::new(123), &criteria).await.unwrap();
     let sent = script.sent();
@@ -138,6 +139,14 @@ async fn criteria_are_read_and_written_back() {
         serde_json::from_str::<Value>(&sent[1].body).unwrap(),
         serde_json::from_str::<Value>(tree).unwrap()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn segment_without_contact_criteria_has_none() {
+    for empty in ["[]", "{}", r#""""#, "null", "false"] {
+        let (client, _) = client([reply(empty)]);
+        assert_eq!(client.segments().contact_criteria(SegmentId::new(123)).await.unwrap(), None, "{empty}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
