@@ -235,7 +235,7 @@ fn meaning(code: i64) -> &'static str {
         }
         3005 => "a contact list of this name exists",
         3008 => "the contact list is used by a combined segment",
-        4000 => "a parameter of the export is not valid",
+        4000 => "a parameter of the export is not valid; check the list or segment, fields and time range",
         4001 => "the same export is running already; wait for it",
         4002 => "there is no export of this kind",
         4003 => "the file of the export is gone; start the export again",
