@@ -62,14 +62,17 @@ mod words;
 pub use auth::Credentials;
 pub use builder::ClientBuilder;
 pub use client::Client;
-pub use combined::Combined;
+pub use combined::{Combined, CombinedDefinition, CombinedSegment, Relation, SegmentSet};
 pub use contacts::{
     Contact, ContactData, Contacts, Mailing, Merge, MergeRule, QueriedContact, Query, Unsubscription,
     Upserted, Written,
 };
 pub use destination::{ContactsDestination, ListRef};
 pub use events::{Events, Trigger};
-pub use exports::Exports;
+pub use exports::{
+    Delimiter, Distribution, ExportRef, ExportRow, ExportState, ExportStatus, Exports, NewExport, Origin,
+    TimeRange,
+};
 pub use fields::{ApplicationType, Choice, Field, Fields, NewField};
 pub use ids::{ContactId, EmailId, EventId, ExportId, FieldId, KeyField, ListId, RunId, SegmentId, SourceId};
 pub use limiter::Limiter;
@@ -80,7 +83,10 @@ pub use relational::{RelationalData, Table};
 pub use request::{Effect, Method, ReplyForm, Request, Root, Version};
 pub use retry::RetryPolicy;
 pub use rows::{Lookup, RowResult};
-pub use segments::Segments;
+pub use segments::{
+    ContactRun, Criteria, NewSegment, Operator, RunResult, RunStatus, Segment, SegmentRun, SegmentType,
+    Segments,
+};
 pub use settings::Settings;
 pub use sources::{ContactSource, Sources};
 pub use system::SystemField;

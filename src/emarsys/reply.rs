@@ -325,7 +325,46 @@ pub(crate) fn number(value: &Value) -> Option<i64> {
     }
 }
 
-fn is_empty(value: &Value) -> bool {
+/// A count, which may be printed as a string.
+pub(crate) struct Count(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        optional_number(deserializer)?.map(Self).ok_or_else(|| D::Error::custom("expected a count"))
+    }
+}
+
+/// Yes or no, which PHP may print as 1 or 0.
+pub(crate) struct Flag(pub(crate) bool);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Bool(flag) => Ok(Self(flag)),
+            other => match number(&other) {
+                Some(0) => Ok(Self(false)),
+                Some(1) => Ok(Self(true)),
+                _ => Err(D::Error::custom("expected true or false")),
+            },
+        }
+    }
+}
+
+/// A number of 0 or more that need not be there.
+pub(crate) fn optional_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(number(&value).and_then(|number| number.try_into().ok()))
+}
+
+/// A text that need not be there, and if empty is printed as nearly anything.
+pub(crate) fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let is_text = matches!(value, Value::String(_) | Value::Number(_)) && !is_empty(&value);
+    Ok(is_text.then(|| key_text(&value)))
+}
+
+/// Whether a value is one of the ways in which nothing is printed.
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),
