@@ -4,19 +4,22 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
+
 use super::{
     auth::{Auth, Caller},
     contacts,
     context::{self, Context},
     endpoint::{Api, Endpoint, Route},
     exchange::{Answer, Reaction, Request, Response},
+    exports,
     faults::{Effect, Faults, Twist},
     fields,
     journal::Journal,
     limits::{BYTES_MAX, UPDATE_BYTES_MAX, Window, Windows},
     lists::{self, Edit},
     reply::{self, Data, Failure},
-    settings,
+    segments, settings,
     store::Store,
     switches::Switches,
 };
@@ -77,9 +80,12 @@ impl Account {
         let ready: Vec<_> = self.late.drain(..ready).collect();
         for (due, request) in ready {
             let route = Route::of(&request.method, &request.target);
+            self.store.set_clock(due);
             // Its answer is lost anyway.
             let _ = self.carry_out(due, &request, &route, None);
         }
+        self.store.set_clock(now);
+        segments::finish_runs(&mut self.store, now);
     }
 
     /// Uses up what is left of both API users' limits.
@@ -181,6 +187,9 @@ impl Account {
             Ok(data) if route.endpoint == Endpoint::ContactIds && switches.contact_ids_bare => {
                 Response::new(200, "application/json", data.to_string())
             }
+            Ok(Value::String(csv)) if route.endpoint == Endpoint::DownloadExport => {
+                Response::new(200, exports::CSV_TYPE, csv)
+            }
             Ok(data) => reply::success(&data),
             Err(failure) => failure.response(switches),
         }
@@ -222,6 +231,29 @@ fn call(cx: &mut Context<'_>, request: &Request, route: &Route) -> Data {
         Endpoint::CountList => lists::count(cx, route.id),
         Endpoint::ContactIds => lists::contact_ids(cx, route.id, &route.query),
         Endpoint::ListContacts => lists::contacts(cx, route.id, &route.query),
+        Endpoint::ListSegments
+        | Endpoint::CreateSegment
+        | Endpoint::ReadSegment
+        | Endpoint::ReadCriteria
+        | Endpoint::UpdateCriteria
+        | Endpoint::DeleteSegment
+        | Endpoint::SegmentContacts
+        | Endpoint::CountSegment
+        | Endpoint::FindInSegment
+        | Endpoint::RunForContact
+        | Endpoint::ReadContactRun
+        | Endpoint::RunSegment
+        | Endpoint::ReadRun
+        | Endpoint::ListCombinedSegments
+        | Endpoint::CreateCombinedSegment
+        | Endpoint::ReadCombinedSegment
+        | Endpoint::UpdateCombinedSegment => segments::call(cx, request, route),
+        Endpoint::ExportChanges
+        | Endpoint::ExportRegistrations
+        | Endpoint::ExportList
+        | Endpoint::ExportSegment
+        | Endpoint::ReadExport
+        | Endpoint::DownloadExport => exports::call(cx, request, route),
         Endpoint::Token | Endpoint::HealthCheck | Endpoint::Unknown => {
             Err(route.refusal.clone().unwrap_or_else(Failure::not_served))
         }

@@ -27,7 +27,11 @@
 //! # }
 //! ```
 //!
-//! What it does not serve: segments, exports, sources, events, relational data, `contact/query`, `contact/merge`.
+//! Segments are evaluated by their contact criteria; criteria about behaviour are kept, and met by everybody. Exports
+//! are made of what the account holds when they are asked for, and served as CSV if their `distribution_method` is
+//! `local`; others are accepted and go nowhere.
+//!
+//! What it does not serve: the export of responses (4002), relational and AI segments, sources, events, relational data, `contact/query`, `contact/merge`.
 
 mod account;
 mod auth;
@@ -37,6 +41,7 @@ mod contacts;
 mod context;
 mod endpoint;
 mod exchange;
+mod exports;
 mod faults;
 mod fields;
 mod in_process;
@@ -45,6 +50,7 @@ mod key;
 mod limits;
 mod lists;
 mod reply;
+mod segments;
 mod server;
 mod settings;
 mod store;
@@ -212,6 +218,12 @@ impl Sandbox {
     /// Puts a contact into a list; whether it was not in it before.
     pub fn add_to_list(&self, list: u64, contact: u64) -> bool {
         self.shared.now(|account, _| account.store.join(list, contact, SystemTime::UNIX_EPOCH))
+    }
+
+    /// Adds a segment and returns its id, also if its name exists already. `criteria` is a tree of contact criteria as
+    /// requests send it; one that a request could not send is met by nobody.
+    pub fn add_segment(&self, name: &str, criteria: &Value) -> u64 {
+        self.shared.now(|account, _| segments::add(&mut account.store, name, criteria))
     }
 
     /// Takes a contact out of a list; whether it was in it.

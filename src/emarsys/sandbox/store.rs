@@ -8,8 +8,10 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    catalog::{Catalog, EMAIL},
+    catalog::{Catalog, EMAIL, OPT_IN},
+    exports::Exports,
     key::Key,
+    segments::Segments,
     switches::EmailMatch,
     value::{Stored, canonical_number},
 };
@@ -79,6 +81,10 @@ impl StoredList {
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) catalog: Catalog,
+    pub(super) segments: Segments,
+    pub(super) exports: Exports,
+    /// The moment of the request that is carried out, which is when a value changes.
+    now: SystemTime,
     email_match: EmailMatch,
     contacts: BTreeMap<u64, Contact>,
     uids: HashMap<String, u64>,
@@ -93,7 +99,15 @@ pub(super) struct Store {
 struct Contact {
     uid: String,
     created: SystemTime,
+    changed: Changed,
     values: BTreeMap<u32, Stored>,
+}
+
+/// When a value of a contact became another one for the last time; its creation is no change.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Changed {
+    pub(super) any: Option<SystemTime>,
+    pub(super) email_or_opt_in: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -120,6 +134,9 @@ impl Store {
     pub(super) fn new(email_match: EmailMatch) -> Self {
         Self {
             catalog: Catalog::new(),
+            segments: Segments::default(),
+            exports: Exports::default(),
+            now: SystemTime::UNIX_EPOCH,
             email_match,
             contacts: BTreeMap::new(),
             uids: HashMap::new(),
@@ -128,6 +145,11 @@ impl Store {
             next_contact: FIRST_CONTACT_ID,
             next_list: FIRST_LIST_ID,
         }
+    }
+
+    /// Says what time it is.
+    pub(super) fn set_clock(&mut self, now: SystemTime) {
+        self.now = now;
     }
 
     pub(super) fn contact_count(&self) -> usize {
@@ -143,9 +165,13 @@ impl Store {
         self.next_contact += 1;
         let uid = uid(id);
         self.uids.insert(uid.clone(), id);
-        self.contacts.insert(id, Contact { uid, created, values: BTreeMap::new() });
+        self.contacts
+            .insert(id, Contact { uid, created, changed: Changed::default(), values: BTreeMap::new() });
         for (field, value) in values {
             self.set(id, field, Some(value));
+        }
+        if let Some(contact) = self.contacts.get_mut(&id) {
+            contact.changed = Changed::default();
         }
         id
     }
@@ -153,6 +179,12 @@ impl Store {
     /// Writes or clears a value; nothing happens if there is no such contact.
     pub(super) fn set(&mut self, contact: u64, field: u32, value: Option<Stored>) -> bool {
         let Some(kept) = self.contacts.get_mut(&contact) else { return false };
+        if kept.values.get(&field) != value.as_ref() {
+            kept.changed.any = Some(self.now);
+            if matches!(field, EMAIL | OPT_IN) {
+                kept.changed.email_or_opt_in = Some(self.now);
+            }
+        }
         let form = value.as_ref().and_then(Stored::as_text).map(str::to_owned);
         let before = match value {
             Some(value) => kept.values.insert(field, value),
@@ -195,6 +227,19 @@ impl Store {
 
     pub(super) fn value(&self, contact: u64, field: u32) -> Option<&Stored> {
         self.contacts.get(&contact)?.values.get(&field)
+    }
+
+    /// The contacts that a read sees, ascending.
+    pub(super) fn contacts(&self, horizon: Horizon) -> impl Iterator<Item = u64> + '_ {
+        self.contacts.iter().filter(move |(_, contact)| horizon.shows(contact.created)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn created(&self, contact: u64) -> Option<SystemTime> {
+        self.contacts.get(&contact).map(|contact| contact.created)
+    }
+
+    pub(super) fn changed(&self, contact: u64) -> Changed {
+        self.contacts.get(&contact).map(|contact| contact.changed).unwrap_or_default()
     }
 
     pub(super) fn uid(&self, contact: u64) -> Option<&str> {
@@ -318,6 +363,10 @@ impl Store {
 }
 
 impl List {
+    pub(super) fn has_member(&self, contact: u64) -> bool {
+        self.members.contains_key(&contact)
+    }
+
     pub(super) fn members(&self, horizon: Horizon) -> impl Iterator<Item = u64> + '_ {
         self.members.iter().filter(move |(_, since)| horizon.shows(**since)).map(|(contact, _)| *contact)
     }
