@@ -325,31 +325,6 @@ pub(crate) fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// A count, which may be printed as a string.
-pub(crate) struct Count(pub(crate) u64);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        optional_number(deserializer)?.map(Self).ok_or_else(|| D::Error::custom("expected a count"))
-    }
-}
-
-/// Yes or no, which PHP may print as 1 or 0.
-pub(crate) struct Flag(pub(crate) bool);
-
-impl<'de> Deserialize<'de> for Flag {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::Bool(flag) => Ok(Self(flag)),
-            other => match number(&other) {
-                Some(0) => Ok(Self(false)),
-                Some(1) => Ok(Self(true)),
-                _ => Err(D::Error::custom("expected true or false")),
-            },
-        }
-    }
-}
-
 /// A number of 0 or more that need not be there.
 pub(crate) fn optional_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = Value::deserialize(deserializer)?;
