@@ -20,12 +20,16 @@
 //! # }
 //! ```
 //!
-//! * A write that may have been applied is never sent twice: its error says [`Delivery::Unknown`](crate::Delivery).
+//! * A write that may have been applied is not sent again, unless twice is the same as once ([`Effect`]): its error says
+//!   [`Delivery::Unknown`](crate::Delivery).
 //! * A row counts as done only if the reply accounts for every row of its request.
 //! * The request limit of the API user is kept, whatever the number of callers; see [`Limiter`].
 //! * No key, value or secret is in an error, a log line or a `Debug`. Text from the server is not passed on.
 //!
-//! One event of `tracing` per request tells endpoint, status, reply code, attempt and duration.
+//! Each request is a span of `tracing` with one event per attempt: endpoint, status, reply code, attempt, duration and how
+//! many requests are left.
+//!
+#![doc = include_str!("endpoints.md")]
 
 mod auth;
 mod builder;

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, collections::VecDeque, fmt};
 
-use futures::{Stream, StreamExt, stream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
@@ -89,7 +92,7 @@ impl Query {
     /// # Errors
     /// An item is an error, and the last one, as with [`Client::send`]: code 2006 if a field does not exist, 2015 if
     /// the field of the filter has no index.
-    pub fn stream(self) -> impl Stream<Item = Result<QueriedContact>> + Send + use<> {
+    pub fn stream(self) -> BoxStream<'static, Result<QueriedContact>> {
         let state = State { query: self, offset: 0, page: VecDeque::new(), last: false };
         stream::try_unfold(state, |mut state| async move {
             if state.page.is_empty() && !state.last {

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use serde::{Deserialize, Serialize};
 
 use super::super::{
@@ -36,7 +39,7 @@ impl Lists<'_> {
     /// # Errors
     /// An item is an error, and the last one, as with [`Client::send`]; code 3006 or status 404 if there is no such
     /// list.
-    pub fn members(&self, list: ListId) -> impl Stream<Item = Result<ContactId>> + Send + use<> {
+    pub fn members(&self, list: ListId) -> BoxStream<'static, Result<ContactId>> {
         let client = self.0.clone();
         let pages = stream::try_unfold(Some(Next::default()), move |next| {
             let client = client.clone();
