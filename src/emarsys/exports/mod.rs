@@ -265,11 +265,10 @@ struct StatusReply {
 
 impl StatusReply {
     fn state(self, id: ExportId) -> ExportState {
-        let time = |text: &str| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok();
         ExportState {
             id,
             status: self.status,
-            created: self.created.as_deref().and_then(time),
+            created: self.created.as_deref().and_then(reply::local_time),
             export_type: self.export_type,
             file_name: self.file_name,
             ftp_host: self.ftp_host,
