@@ -30,7 +30,8 @@ pub struct Merge {
     key_id: KeyField,
     source_key_value: String,
     target_key_value: String,
-    merge_rules: BTreeMap<FieldId, MergeRule>,
+    #[serde(rename = "merge_rules")]
+    rules: BTreeMap<FieldId, MergeRule>,
     delete_source: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     contact_list_id: Option<ListId>,
@@ -44,7 +45,7 @@ impl Merge {
             key_id: key.into(),
             source_key_value: source.into(),
             target_key_value: target.into(),
-            merge_rules: BTreeMap::new(),
+            rules: BTreeMap::new(),
             delete_source: false,
             contact_list_id: None,
         }
@@ -52,7 +53,7 @@ impl Merge {
 
     /// What becomes of a field.
     pub fn rule(mut self, field: FieldId, rule: MergeRule) -> Self {
-        self.merge_rules.insert(field, rule);
+        self.rules.insert(field, rule);
         self
     }
 
@@ -71,7 +72,7 @@ impl Merge {
 
 impl fmt::Debug for Merge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Merge").field("rules", &self.merge_rules).finish_non_exhaustive()
+        f.debug_struct("Merge").field("rules", &self.rules).finish_non_exhaustive()
     }
 }
 

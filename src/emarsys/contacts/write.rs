@@ -118,7 +118,7 @@ impl Contacts<'_> {
     /// As [`update`](Self::update), with a [`Refusal`](crate::emarsys::Refusal) as cause if it is not updated: no
     /// contact has the key (2008), several have it (2010), or a value does not fit (2007).
     pub async fn update_one(&self, key: impl Into<KeyField>, contact: &Contact) -> Result<ContactId> {
-        self.write_one(key.into(), contact, None, Update).await.map(|written| written.id())
+        self.write_one(key.into(), contact, None, Update).await.map(Written::id)
     }
 
     /// Creates one contact (Emarsys API: Create contacts) and puts it into `list`, if one is given.
@@ -132,7 +132,7 @@ impl Contacts<'_> {
         contact: &Contact,
         list: Option<ListId>,
     ) -> Result<ContactId> {
-        self.write_one(key.into(), contact, list, Create).await.map(|written| written.id())
+        self.write_one(key.into(), contact, list, Create).await.map(Written::id)
     }
 
     /// Updates one contact, or creates it (Emarsys API: Update contacts), and puts it into `list`, if one is given.
