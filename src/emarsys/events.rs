@@ -1,7 +1,241 @@
-//! External events (Emarsys API: External events).
+//! External events: what starts a program for a contact (Emarsys API: External events).
 
-use super::client::Client;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    client::{Answer, Client},
+    ids::{EventId, KeyField},
+    reply::{Ignored, RowErrors},
+    request::{Effect, Method, Path, Request, endpoint},
+    rows::{self, Account, Keys, Parts, RowResult},
+};
+use crate::{Error, Result};
+
+/// The most contacts of one request. Emarsys states no limit; this is that of its other calls.
+const CONTACTS_MAX: usize = 1_000;
+
+/// The most bytes of the data of one contact, as JSON.
+const DATA_BYTES_MAX: usize = 100_000;
 
 /// The calls about external events; made by [`Client::events`].
 #[derive(Clone, Copy, Debug)]
 pub struct Events<'a>(pub(crate) &'a Client);
+
+/// An event of one contact: who it is, and what the e-mails of the program may show. Its `Debug` shows neither.
+#[derive(Clone, PartialEq, Serialize)]
+pub struct Trigger {
+    external_id: String,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    data: Value,
+}
+
+impl Trigger {
+    /// An event of the contact with this key value.
+    pub fn new(key: impl Into<String>) -> Self {
+        Self { external_id: key.into(), data: Value::Null }
+    }
+
+    /// The same event with data, which has to be an object of at most 100 kB.
+    #[must_use]
+    pub fn data(mut self, data: impl Into<Value>) -> Self {
+        self.data = data.into();
+        self
+    }
+
+    fn check(&self, row: usize) -> Result<()> {
+        if !matches!(self.data, Value::Null | Value::Object(_)) {
+            return Err(Error::config(format!(
+                "the data of event {row} (the first is 0) is not a JSON object"
+            )));
+        }
+        let bytes = rows::json_bytes(&self.data)?;
+        if bytes > DATA_BYTES_MAX {
+            return Err(Error::config(format!(
+                "the data of event {row} (the first is 0) has {bytes} bytes; at most {DATA_BYTES_MAX} are taken"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Trigger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trigger").finish_non_exhaustive()
+    }
+}
+
+impl Events<'_> {
+    /// Triggers an event for one contact (Emarsys API: Trigger an external event). It is not repeated when no answer
+    /// comes: the contact might get an e-mail twice.
+    ///
+    /// ```no_run
+    /// use reverse_etl::emarsys::{Client, EventId, FieldId, Trigger};
+    ///
+    /// # async fn shipped(client: &Client) -> reverse_etl::Result<()> {
+    /// let trigger = Trigger::new("ada@shop.test").data(serde_json::json!({"order": "4711"}));
+    /// client.events().trigger(EventId::new(12), FieldId::EMAIL, &trigger).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the data is no object or too long; else as
+    /// [`Client::send`], with code 2008 ([`Refusal::is_missing`](super::Refusal::is_missing)) if no contact has the
+    /// key, and 5001 if there is no such event.
+    pub async fn trigger(&self, event: EventId, key: impl Into<KeyField>, trigger: &Trigger) -> Result<()> {
+        trigger.check(0)?;
+        self.0.send(&TriggerOne { event, key_id: key.into(), trigger }).await.map(|Ignored| ())
+    }
+
+    /// Triggers an event for several contacts (Emarsys API: Trigger an external event).
+    ///
+    /// There is one result per contact, in their order. More than 1,000 are sent as several requests, one after the
+    /// other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if the data of one is no object or too long,
+    /// or if two have the same key, apart from case and surrounding blanks; else as [`Client::send`].
+    pub async fn trigger_many(
+        &self,
+        event: EventId,
+        key: impl Into<KeyField>,
+        triggers: &[Trigger],
+    ) -> Result<Vec<RowResult>> {
+        let key = key.into();
+        let endpoint = endpoint::<TriggerMany<'_>>();
+        triggers.iter().enumerate().try_for_each(|(row, trigger)| trigger.check(row))?;
+        let keys = Keys::new(&endpoint, triggers.iter().map(|trigger| Some(trigger.external_id.as_str())))?;
+        let mut parts = Parts::new(rows::split(&endpoint, triggers, CONTACTS_MAX)?, RowResult::Failed);
+        while let Some(rows) = parts.next() {
+            let outcome = async {
+                let request = TriggerMany { event, key_id: key, contacts: &triggers[rows.clone()] };
+                let Answer { status, reply } = self.0.call(&request).await?;
+                Account { endpoint: &endpoint, status, keys: &keys, rows: rows.clone(), done: None }
+                    .settle(&reply.errors)
+            };
+            parts.settle(rows.clone(), outcome.await)?;
+        }
+        Ok(parts.finish())
+    }
+}
+
+#[derive(Serialize)]
+struct TriggerOne<'a> {
+    #[serde(skip)]
+    event: EventId,
+    key_id: KeyField,
+    #[serde(flatten)]
+    trigger: &'a Trigger,
+}
+
+impl Request for TriggerOne<'_> {
+    type Reply = Ignored;
+    const METHOD: Method = Method::Post;
+    const ENDPOINT: &'static str = "event/{id}/trigger";
+    const EFFECT: Effect = Effect::Write;
+
+    fn path(&self) -> Cow<'_, str> {
+        Path::new(&[&"event", &self.event, &"trigger"]).into()
+    }
+}
+
+#[derive(Serialize)]
+struct TriggerMany<'a> {
+    #[serde(skip)]
+    event: EventId,
+    key_id: KeyField,
+    contacts: &'a [Trigger],
+}
+
+impl Request for TriggerMany<'_> {
+    type Reply = TriggerReply;
+    const METHOD: Method = Method::Post;
+    const ENDPOINT: &'static str = "event/{id}/trigger";
+    const EFFECT: Effect = Effect::Write;
+
+    fn path(&self) -> Cow<'_, str> {
+        Path::new(&[&"event", &self.event, &"trigger"]).into()
+    }
+}
+
+#[derive(Deserialize)]
+struct TriggerReply {
+    #[serde(default)]
+    errors: RowErrors,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        Delivery, ErrorKind,
+        emarsys::{
+            FieldId, Refusal,
+            transport::fake::{Answer, client},
+        },
+    };
+
+    const EVENT: EventId = EventId::new(12);
+
+    #[tokio::test(start_paused = true)]
+    async fn event_of_one_contact_is_flat() {
+        let (client, script) = client([Answer::reply(200, r#"{"replyCode":0,"replyText":"OK","data":{}}"#)]);
+        let trigger = Trigger::new("ada@shop.test").data(json!({"order": "4711"}));
+        client.events().trigger(EVENT, FieldId::EMAIL, &trigger).await.unwrap();
+        let sent = script.sent();
+        assert_eq!(sent[0].url, "https://api.emarsys.net/api/v2/event/12/trigger");
+        assert_eq!(sent[0].body, r#"{"key_id":"3","external_id":"ada@shop.test","data":{"order":"4711"}}"#);
+        assert_eq!(format!("{trigger:?}"), "Trigger { .. }");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unknown_contact_is_told_by_its_code_and_a_lost_answer_is_not_repeated() {
+        let text =
+            r#"{"replyCode":2008,"replyText":"No contact found with the external id: 3 - a","data":""}"#;
+        let (client, script) = client([Answer::reply(400, text), Answer::Lost]);
+        let trigger = Trigger::new("a");
+        let error = client.events().trigger(EVENT, FieldId::EMAIL, &trigger).await.unwrap_err();
+        assert!(error.cause::<Refusal>().unwrap().is_missing());
+        let error = client.events().trigger(EVENT, FieldId::EMAIL, &trigger).await.unwrap_err();
+        assert_eq!(error.delivery(), Delivery::Unknown);
+        assert_eq!(script.sent()[0].body, r#"{"key_id":"3","external_id":"a"}"#);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_contact_of_many_has_its_result() {
+        let (client, script) = client([
+            Answer::reply(200, r#"{"replyCode":0,"replyText":"OK","data":{"errors":[]}}"#),
+            Answer::reply(
+                200,
+                r#"{"replyCode":0,"replyText":"OK","data":{"errors":{"zoe@shop.test":{"2008":"No contact"}}}}"#,
+            ),
+        ]);
+        let triggers = [Trigger::new("ada@shop.test").data(json!({"n": 1})), Trigger::new("zoe@shop.test")];
+        let results = client.events().trigger_many(EVENT, FieldId::EMAIL, &triggers).await.unwrap();
+        assert!(matches!(results[..], [RowResult::Done, RowResult::Done]));
+        let results = client.events().trigger_many(EVENT, FieldId::EMAIL, &triggers).await.unwrap();
+        assert!(
+            matches!(&results[..], [RowResult::Done, RowResult::Rejected(missing)] if missing.is_missing())
+        );
+        assert_eq!(
+            script.sent()[0].body,
+            r#"{"key_id":"3","contacts":[{"external_id":"ada@shop.test","data":{"n":1}},{"external_id":"zoe@shop.test"}]}"#
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn data_that_cannot_be_taken_is_refused_before_anything_is_sent() {
+        let (client, script) = client([]);
+        for data in [json!([1]), json!("text"), json!({"long": "x".repeat(100_000)})] {
+            let triggers = [Trigger::new("a"), Trigger::new("b").data(data)];
+            let error = client.events().trigger_many(EVENT, FieldId::EMAIL, &triggers).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains("event 1"), "{error}");
+        }
+        assert!(script.sent().is_empty());
+    }
+}

@@ -1,14 +1,15 @@
 //! Contact fields (Emarsys API: Fields).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     client::Client,
     ids::FieldId,
-    reply::List,
-    request::{Effect, Method, Request},
+    reply::{self, Ignored, KeyMap, List},
+    request::{Effect, Method, Path, Request},
     words::words,
 };
 use crate::{Error, Result};
@@ -69,8 +70,11 @@ words! {
 pub struct Choice {
     /// What is sent and read as the value.
     pub id: u32,
-    /// What people see, in English.
+    /// What people see, in the language that was asked for.
     pub label: String,
+    /// The place of the choice in Emarsys' own storage of a multiple choice, if the reply has it. It is not what is
+    /// sent as the value.
+    pub bit_position: Option<u32>,
 }
 
 /// A field to be created.
@@ -129,12 +133,24 @@ impl ApplicationType {
 }
 
 impl Fields<'_> {
-    /// All fields of the account (Emarsys API: List fields), in no particular order.
+    /// All fields of the account with their names in English (Emarsys API: List fields), in no particular order.
     ///
     /// # Errors
     /// As [`Client::send`].
     pub async fn list(&self) -> Result<Vec<Field>> {
-        let List(fields) = self.0.send(&ListFields {}).await?;
+        self.read(ListFields {}).await
+    }
+
+    /// All fields of the account with their names in a language, such as `de` (Emarsys API: List fields).
+    ///
+    /// # Errors
+    /// As [`Client::send`], with code 1002 if the language is unknown.
+    pub async fn list_in(&self, language: &str) -> Result<Vec<Field>> {
+        self.read(ListFieldsIn { language }).await
+    }
+
+    async fn read<R: Request<Reply = List<FieldReply>>>(&self, request: R) -> Result<Vec<Field>> {
+        let List(fields) = self.0.send(&request).await?;
         Ok(fields.into_iter().map(Field::from).collect())
     }
 
@@ -149,16 +165,52 @@ impl Fields<'_> {
         self.0.send(&CreateField(field)).await.map(|created| created.id)
     }
 
-    /// The choices of a single or multiple choice field (Emarsys API: List choices).
+    /// Deletes a field **with all its values**, for good (Emarsys API: Delete a field).
+    ///
+    /// # Errors
+    /// As [`Client::send`]. Emarsys refuses with 263 (a system field), 9006 (a voucher), 257 and 259 to 265 (the field
+    /// is used by a form, an export, a segment, an import or a program, or belongs to somebody else), and with status
+    /// 404 if there is no such field.
+    pub async fn delete(&self, field: FieldId) -> Result<()> {
+        self.0.send(&DeleteField { field }).await.map(|Ignored| ())
+    }
+
+    /// The choices of a single or multiple choice field, with labels in English (Emarsys API: List choices).
     ///
     /// # Errors
     /// As [`Client::send`].
     pub async fn choices(&self, field: FieldId) -> Result<Vec<Choice>> {
         let List(choices) = self.0.send(&ListChoices { field }).await?;
-        Ok(choices
-            .into_iter()
-            .map(|ChoiceReply { id, choice }| Choice { id: id.get(), label: choice })
-            .collect())
+        Ok(choices.into_iter().map(Choice::from).collect())
+    }
+
+    /// The choices of a field, with labels in a language, such as `de` (Emarsys API: List choices).
+    ///
+    /// # Errors
+    /// As [`Client::send`], with code 1002 if the language is unknown.
+    pub async fn choices_in(&self, field: FieldId, language: &str) -> Result<Vec<Choice>> {
+        let List(choices) = self.0.send(&ListChoicesIn { field, language }).await?;
+        Ok(choices.into_iter().map(Choice::from).collect())
+    }
+
+    /// The choices of several fields in one request, with labels in a language or else in English (Emarsys API: List
+    /// choices of several fields). A field that the reply leaves out has none.
+    ///
+    /// # Errors
+    /// As [`Client::send`], with code 1002 if the language is unknown.
+    pub async fn choices_of(
+        &self,
+        fields: &[FieldId],
+        language: Option<&str>,
+    ) -> Result<BTreeMap<FieldId, Vec<Choice>>> {
+        if fields.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let KeyMap(choices) = self.0.send(&ListManyChoices { fields, language }).await?;
+        let known = choices.into_iter().filter_map(|(field, List(choices))| {
+            Some((field.parse().ok()?, choices.into_iter().map(Choice::from).collect()))
+        });
+        Ok(known.collect())
     }
 }
 
@@ -171,6 +223,23 @@ impl Request for ListFields {
     const ENDPOINT: &'static str = "field";
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("field.list");
+}
+
+#[derive(Serialize)]
+struct ListFieldsIn<'a> {
+    language: &'a str,
+}
+
+impl Request for ListFieldsIn<'_> {
+    type Reply = List<FieldReply>;
+    const METHOD: Method = Method::Get;
+    const ENDPOINT: &'static str = "field/translate/{language}";
+    const EFFECT: Effect = Effect::Read;
+    const PERMISSION: Option<&'static str> = Some("field.list");
+
+    fn path(&self) -> Cow<'_, str> {
+        Path::new(&[&"field", &"translate", &self.language]).into()
+    }
 }
 
 #[derive(Deserialize)]
@@ -229,12 +298,83 @@ impl Request for ListChoices {
     }
 }
 
+#[derive(Serialize)]
+struct ListChoicesIn<'a> {
+    field: FieldId,
+    language: &'a str,
+}
+
+impl Request for ListChoicesIn<'_> {
+    type Reply = List<ChoiceReply>;
+    const METHOD: Method = Method::Get;
+    const ENDPOINT: &'static str = "field/{id}/choice/translate/{language}";
+    const EFFECT: Effect = Effect::Read;
+    const PERMISSION: Option<&'static str> = Some("field.singlechoice.get or field.multichoice.list");
+
+    fn path(&self) -> Cow<'_, str> {
+        Path::new(&[&"field", &self.field, &"choice", &"translate", &self.language]).into()
+    }
+}
+
+#[derive(Serialize)]
+struct ListManyChoices<'a> {
+    fields: &'a [FieldId],
+    language: Option<&'a str>,
+}
+
+impl Request for ListManyChoices<'_> {
+    type Reply = KeyMap<List<ChoiceReply>>;
+    const METHOD: Method = Method::Get;
+    const ENDPOINT: &'static str = "field/choices";
+    const EFFECT: Effect = Effect::Read;
+    const PERMISSION: Option<&'static str> = Some("field.singlechoice.get or field.multichoice.list");
+
+    fn path(&self) -> Cow<'_, str> {
+        let fields: Vec<String> = self.fields.iter().map(FieldId::to_string).collect();
+        let path = Path::new(&[&"field", &"choices"]).query("fields", fields.join(","));
+        match self.language {
+            Some(language) => path.query("language", language).into(),
+            None => path.into(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DeleteField {
+    field: FieldId,
+}
+
+impl Request for DeleteField {
+    type Reply = Ignored;
+    const METHOD: Method = Method::Delete;
+    const ENDPOINT: &'static str = "field/{id}";
+    const EFFECT: Effect = Effect::Write;
+    const PERMISSION: Option<&'static str> = Some("field.delete");
+
+    fn path(&self) -> Cow<'_, str> {
+        Path::new(&[&"field", &self.field]).into()
+    }
+}
+
 #[derive(Deserialize)]
 struct ChoiceReply {
     /// Choice ids are numbers or strings of digits, as field ids are.
     id: FieldId,
     #[serde(default)]
-    choice: String,
+    choice: Option<String>,
+    /// Null, a number or a string.
+    #[serde(default)]
+    bit_position: Value,
+}
+
+impl From<ChoiceReply> for Choice {
+    fn from(choice: ChoiceReply) -> Self {
+        Self {
+            id: choice.id.get(),
+            label: choice.choice.unwrap_or_default(),
+            bit_position: reply::number(&choice.bit_position).and_then(|position| position.try_into().ok()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -339,8 +479,72 @@ mod tests {
             {"id":"1","choice":"Male","bit_position":null},{"id":2,"choice":"Female"}]}"#;
         let (client, script) = client([Answer::reply(200, reply)]);
         let choices = client.fields().choices(FieldId::GENDER).await.unwrap();
-        assert_eq!(choices[0], Choice { id: 1, label: "Male".to_owned() });
-        assert_eq!(choices[1], Choice { id: 2, label: "Female".to_owned() });
+        assert_eq!(choices[0], Choice { id: 1, label: "Male".to_owned(), bit_position: None });
+        assert_eq!(choices[1], Choice { id: 2, label: "Female".to_owned(), bit_position: None });
         assert_eq!(script.sent()[0].url, "https://api.emarsys.net/api/v2/field/5/choice");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn choices_of_several_fields_come_by_field_in_the_language_asked_for() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{
+            "5":[{"id":"1","choice":"Herr","bit_position":"3"}],"9":[{"id":4,"choice":"Dr.","bit_position":0}]}}"#;
+        let none = r#"{"replyCode":0,"replyText":"OK","data":[]}"#;
+        let (client, script) = client([Answer::reply(200, reply), Answer::reply(200, none)]);
+        let fields = [FieldId::GENDER, FieldId::TITLE];
+        let choices = client.fields().choices_of(&fields, Some("de")).await.unwrap();
+        assert_eq!(
+            choices[&FieldId::GENDER],
+            [Choice { id: 1, label: "Herr".to_owned(), bit_position: Some(3) }]
+        );
+        assert_eq!(choices[&FieldId::TITLE][0].bit_position, Some(0));
+        assert!(client.fields().choices_of(&fields, None).await.unwrap().is_empty());
+        assert!(client.fields().choices_of(&[], None).await.unwrap().is_empty());
+        let urls: Vec<_> = script.sent().into_iter().map(|sent| sent.url).collect();
+        let base = "https://api.emarsys.net/api/v2/field/choices?fields=5%2C9";
+        assert_eq!(urls, [format!("{base}&language=de"), base.to_owned()]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_and_choices_are_read_in_a_language() {
+        let fields = r#"{"replyCode":0,"replyText":"OK","data":[{"id":1,"name":"Vorname"}]}"#;
+        let choices = r#"{"replyCode":0,"replyText":"OK","data":[{"id":"1","choice":"Herr"}]}"#;
+        let unknown = r#"{"replyCode":1002,"replyText":"Invalid language code","data":""}"#;
+        let (client, script) =
+            client([Answer::reply(200, fields), Answer::reply(200, choices), Answer::reply(400, unknown)]);
+        assert_eq!(client.fields().list_in("de").await.unwrap()[0].name.as_deref(), Some("Vorname"));
+        assert_eq!(client.fields().choices_in(FieldId::SALUTATION, "de").await.unwrap()[0].label, "Herr");
+        let error = client.fields().list_in("../field").await.unwrap_err();
+        assert_eq!(error.cause::<Refusal>().unwrap().code, Some(1002));
+        let urls: Vec<_> = script.sent().into_iter().map(|sent| sent.url).collect();
+        assert_eq!(
+            urls,
+            ["field/translate/de", "field/46/choice/translate/de", "field/translate/..%2Ffield"]
+                .map(|path| format!("https://api.emarsys.net/api/v2/{path}"))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn field_is_deleted_or_the_code_says_why_not() {
+        let (client, script) = client([
+            Answer::reply(200, r#"{"replyCode":0,"replyText":"OK","data":""}"#),
+            Answer::reply(
+                400,
+                r#"{"replyCode":263,"replyText":"System fields cannot be deleted or edited.","data":""}"#,
+            ),
+            Answer::reply(404, r#"{"replyText":"No such field"}"#),
+        ]);
+        client.fields().delete(FieldId::new(10601)).await.unwrap();
+        let mut codes = Vec::new();
+        for field in [FieldId::EMAIL, FieldId::new(999)] {
+            let error = client.fields().delete(field).await.unwrap_err();
+            let refusal = error.cause::<Refusal>().unwrap();
+            codes.push((refusal.status, refusal.code));
+        }
+        assert_eq!(codes, [(400, Some(263)), (404, None)]);
+        let sent = script.sent();
+        assert_eq!(
+            (sent[0].method, sent[0].url.as_str()),
+            ("DELETE", "https://api.emarsys.net/api/v2/field/10601")
+        );
     }
 }

@@ -1,7 +1,322 @@
-//! Relational data (Emarsys API: Relational data).
+//! Tables beside the contacts (Emarsys API: Relational data).
+//!
+//! Of these calls only addresses, verbs, limits and error codes are documented. That records are sent as a JSON array
+//! of objects, and that a reply with status 2xx and without an error code says that all of them were taken, is
+//! inferred.
 
-use super::client::Client;
+use std::{borrow::Cow, fmt::Display, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::Value;
+
+use super::{
+    client::Client,
+    reply::{Ignored, List},
+    request::{Effect, Method, Path, ReplyForm, Request, Root, endpoint},
+    rows::{self, Parts, RowResult},
+};
+use crate::{Error, Result};
+
+/// The most records of one request.
+const RECORDS_MAX: usize = 1_000;
 
 /// The calls about relational data; made by [`Client::relational_data`].
 #[derive(Clone, Copy, Debug)]
 pub struct RelationalData<'a>(pub(crate) &'a Client);
+
+impl<'a> RelationalData<'a> {
+    /// A table of a connection, both by the names that they have in Emarsys. Nothing is asked yet.
+    pub fn table(&self, connection: impl Into<String>, table: impl Into<String>) -> Table<'a> {
+        Table { client: self.0, connection: connection.into(), name: table.into() }
+    }
+}
+
+/// A table of relational data; made by [`RelationalData::table`].
+///
+/// Calls for several records have one result per record, in their order. More than 1,000 records, or 8 MB, are sent as
+/// several requests, one after the other; the reply of a request speaks for all of its records.
+///
+/// ```no_run
+/// use reverse_etl::emarsys::Client;
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Order {
+///     id: u64,
+///     customer: String,
+/// }
+///
+/// # async fn orders(client: &Client, new: &[Order]) -> reverse_etl::Result<()> {
+/// let orders = client.relational_data().table("shop", "orders");
+/// orders.upsert(new).await?;
+/// let of_ada: Vec<Order> = orders.query(&[("customer", "ada@shop.test")]).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Table<'a> {
+    client: &'a Client,
+    connection: String,
+    name: String,
+}
+
+impl Table<'_> {
+    /// The records whose columns have these values (Emarsys API: Query records); without any, all that one reply holds.
+    ///
+    /// # Errors
+    /// As [`Client::send`], with code 15007 if a column has no index. [`Undecodable`](crate::ErrorKind::Undecodable) if
+    /// a record is no `T`.
+    pub async fn query<T: DeserializeOwned>(&self, columns: &[(&str, &str)]) -> Result<Vec<T>> {
+        let request = Query { table: self, columns, records: PhantomData };
+        self.client.send(&request).await.map(|Records(records)| records)
+    }
+
+    /// Adds records (Emarsys API: Insert records). It is not repeated when no answer comes.
+    ///
+    /// # Errors
+    /// Of the first request, as [`Client::send`]: 15004 (no such table), 15009 (a view), 15010 (no such connection).
+    pub async fn insert<T: Serialize + Sync>(&self, records: &[T]) -> Result<Vec<RowResult>> {
+        self.write(records, |records| Insert(Body { table: self, records })).await
+    }
+
+    /// Changes columns of records that exist (Emarsys API: Update records).
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub async fn patch<T: Serialize + Sync>(&self, records: &[T]) -> Result<Vec<RowResult>> {
+        self.write(records, |records| Patch(Body { table: self, records })).await
+    }
+
+    /// Adds records, or replaces those that exist (Emarsys API: Upsert records).
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub async fn upsert<T: Serialize + Sync>(&self, records: &[T]) -> Result<Vec<RowResult>> {
+        self.write(records, |records| Upsert(Body { table: self, records })).await
+    }
+
+    /// Removes records (Emarsys API: Remove records).
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub async fn remove<T: Serialize + Sync>(&self, records: &[T]) -> Result<Vec<RowResult>> {
+        self.write(records, |records| Remove(Body { table: self, records })).await
+    }
+
+    /// Replaces **all** records of the table by these (Emarsys API: Replace records).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if they do not fit into one request, that is
+    /// if they are more than 1,000: a second request would replace the first. Else as [`insert`](Self::insert).
+    pub async fn replace<T: Serialize + Sync>(&self, records: &[T]) -> Result<()> {
+        let request = Replace(Body { table: self, records });
+        if rows::split(&endpoint::<Replace<'_, T>>(), records, RECORDS_MAX)?.len() > 1 {
+            return Err(Error::config(
+                "the records that are to replace a table are more than fit into one request (1,000 records, 8 MB); \
+                 empty the table and insert them instead",
+            ));
+        }
+        self.client.send(&request).await.map(|Ignored| ())
+    }
+
+    async fn write<'r, T, R>(
+        &self,
+        records: &'r [T],
+        request: impl Fn(&'r [T]) -> R,
+    ) -> Result<Vec<RowResult>>
+    where
+        T: Serialize,
+        R: Request<Reply = Ignored>,
+    {
+        let mut parts = Parts::new(rows::split(&endpoint::<R>(), records, RECORDS_MAX)?, RowResult::Failed);
+        while let Some(rows) = parts.next() {
+            let outcome = self.client.send(&request(&records[rows.clone()])).await;
+            parts.settle(rows.clone(), outcome.map(|Ignored| vec![RowResult::Done; rows.len()]))?;
+        }
+        Ok(parts.finish())
+    }
+
+    fn path(&self, action: Option<&str>) -> Path {
+        let mut parts: Vec<&dyn Display> =
+            vec![&"connections", &self.connection, &"tables", &self.name, &"records"];
+        if let Some(action) = &action {
+            parts.push(action);
+        }
+        Path::new(&parts)
+    }
+}
+
+/// Records as a reply may have them: a list, one alone, or none in any spelling.
+struct Records<T>(Vec<T>);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Records<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let reply = match Value::deserialize(deserializer)? {
+            Value::Object(record) if !record.is_empty() => vec![Value::Object(record)].into(),
+            reply => reply,
+        };
+        let List(records) =
+            serde_json::from_value(reply).map_err(|_| D::Error::custom("expected records"))?;
+        Ok(Self(records))
+    }
+}
+
+struct Query<'a, T> {
+    table: &'a Table<'a>,
+    columns: &'a [(&'a str, &'a str)],
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T> Serialize for Query<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<T: DeserializeOwned> Request for Query<'_, T> {
+    type Reply = Records<T>;
+    const METHOD: Method = Method::Get;
+    const ENDPOINT: &'static str = "connections/{connection}/tables/{table}/records";
+    const EFFECT: Effect = Effect::Read;
+    const ROOT: Root = Root::RelationalData;
+    const REPLY: ReplyForm = ReplyForm::Any;
+
+    fn path(&self) -> Cow<'_, str> {
+        self.columns
+            .iter()
+            .fold(self.table.path(None), |path, (column, value)| path.query(column, value))
+            .into()
+    }
+}
+
+struct Body<'a, T> {
+    table: &'a Table<'a>,
+    records: &'a [T],
+}
+
+impl<T: Serialize> Serialize for Body<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.records.serialize(serializer)
+    }
+}
+
+/// The requests that carry records and differ in little else.
+macro_rules! write {
+    ($($name:ident: $method:ident $endpoint:literal, $action:expr, $effect:ident;)+) => {$(
+        #[derive(Serialize)]
+        #[serde(transparent, bound = "T: Serialize")]
+        struct $name<'a, T>(Body<'a, T>);
+
+        impl<T: Serialize + Sync> Request for $name<'_, T> {
+            type Reply = Ignored;
+            const METHOD: Method = Method::$method;
+            const ENDPOINT: &'static str = $endpoint;
+            const EFFECT: Effect = Effect::$effect;
+            const ROOT: Root = Root::RelationalData;
+            const REPLY: ReplyForm = ReplyForm::Any;
+
+            fn path(&self) -> Cow<'_, str> {
+                self.0.table.path($action).into()
+            }
+        }
+    )+};
+}
+
+write! {
+    Insert: Post "connections/{connection}/tables/{table}/records", None, Write;
+    Replace: Put "connections/{connection}/tables/{table}/records", None, Idempotent;
+    Patch: Patch "connections/{connection}/tables/{table}/records", None, Idempotent;
+    Upsert: Post "connections/{connection}/tables/{table}/records/upsert", Some("upsert"), Idempotent;
+    Remove: Post "connections/{connection}/tables/{table}/records/remove", Some("remove"), Write;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        Delivery, ErrorKind,
+        emarsys::{
+            Refusal,
+            transport::fake::{Answer, client},
+        },
+    };
+
+    const RECORDS: &str = "https://api.emarsys.net/api/rds/v1/connections/my%20shop/tables/orders/records";
+
+    #[tokio::test(start_paused = true)]
+    async fn records_are_read_in_every_form_a_reply_may_have() {
+        let forms = [
+            (r#"[{"id":1},{"id":2}]"#, 2),
+            (r#"{"replyCode":0,"replyText":"OK","data":[{"id":1},{"id":2}]}"#, 2),
+            (r#"{"id":1}"#, 1),
+            ("[]", 0),
+            ("", 0),
+            (r#"{"replyCode":0,"data":""}"#, 0),
+        ];
+        for (body, count) in forms {
+            let (client, script) = client([Answer::reply(200, body)]);
+            let orders = client.relational_data().table("my shop", "orders");
+            let found: Vec<Value> = orders.query(&[("customer", "ada@shop.test")]).await.unwrap();
+            assert_eq!(found.len(), count, "{body}");
+            assert_eq!(script.sent()[0].url, format!("{RECORDS}?customer=ada%40shop.test"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_are_sent_as_a_list_with_the_verb_of_the_call() {
+        let done = ["", "{}", "OK", r#"{"replyCode":0,"replyText":"OK","data":""}"#, "[]"];
+        let (client, script) = client(done.map(|body| Answer::reply(200, body)));
+        let orders = client.relational_data().table("my shop", "orders");
+        let records = [json!({"id": 1}), json!({"id": 2})];
+        assert_eq!(orders.insert(&records).await.unwrap().len(), 2);
+        assert!(matches!(orders.patch(&records).await.unwrap()[..], [RowResult::Done, RowResult::Done]));
+        orders.upsert(&records).await.unwrap();
+        orders.remove(&records).await.unwrap();
+        orders.replace(&records).await.unwrap();
+        let sent = script.sent();
+        let lines: Vec<_> = sent.iter().map(|sent| (sent.method, sent.url.clone())).collect();
+        let at = |action: &str| format!("{RECORDS}{action}");
+        assert_eq!(
+            lines,
+            [
+                ("POST", at("")),
+                ("PATCH", at("")),
+                ("POST", at("/upsert")),
+                ("POST", at("/remove")),
+                ("PUT", at("")),
+            ]
+        );
+        assert!(sent.iter().all(|sent| sent.body == r#"[{"id":1},{"id":2}]"#));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn error_code_is_a_refusal_under_any_status_and_name() {
+        for (status, body) in [
+            (400, r#"{"replyCode":15007,"replyText":"","data":""}"#),
+            (200, r#"{"replyCode":15007,"replyText":"","data":""}"#),
+            (200, r#"{"code":15007,"message":"not indexed"}"#),
+        ] {
+            let (client, _) = client([Answer::reply(status, body)]);
+            let orders = client.relational_data().table("shop", "orders");
+            let error = orders.insert(&[json!({"id": 1})]).await.unwrap_err();
+            assert_eq!((error.kind(), error.delivery()), (ErrorKind::Refused, Delivery::Refused));
+            assert_eq!(error.cause::<Refusal>().unwrap().code, Some(15_007), "{body}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_records_than_a_request_takes_are_split_but_never_replace_each_other() {
+        let (client, script) = client([Answer::reply(200, ""), Answer::reply(400, r#"{"replyCode":15004}"#)]);
+        let records: Vec<_> = (0..1_001).map(|id| json!({"id": id})).collect();
+        let orders = client.relational_data().table("shop", "orders");
+        let results = orders.insert(&records).await.unwrap();
+        assert!(matches!(results[999], RowResult::Done));
+        assert!(matches!(&results[1_000], RowResult::Failed(error) if error.delivery() == Delivery::Refused));
+        let error = orders.replace(&records).await.unwrap_err();
+        assert_eq!((error.kind(), script.sent().len()), (ErrorKind::Config, 2));
+    }
+}

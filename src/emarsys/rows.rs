@@ -119,7 +119,7 @@ pub(crate) fn split<T: Serialize>(endpoint: &str, rows: &[T], rows_max: usize) -
 }
 
 /// The length of `value` as JSON.
-fn json_bytes(value: &impl Serialize) -> Result<usize> {
+pub(crate) fn json_bytes(value: &impl Serialize) -> Result<usize> {
     struct Counter(usize);
 
     impl io::Write for Counter {

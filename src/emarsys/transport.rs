@@ -260,6 +260,7 @@ pub(crate) mod fake {
 
         /// Its wall clock is ahead of the true time.
         pub(crate) fn ahead_by(skew: Duration) -> Arc<dyn Host> {
+            crate::watch::install();
             Arc::new(Self { origin: Instant::now(), skew, random: AtomicU8::new(0) })
         }
     }

@@ -71,6 +71,7 @@ async fn sandbox() -> (Sandbox, u64) {
 }
 
 async fn sandbox_with(switches: Switches) -> (Sandbox, u64) {
+    crate::watch::install();
     furnished(Sandbox::builder().switches(switches).start().await.unwrap())
 }
 

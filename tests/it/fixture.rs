@@ -482,6 +482,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new(service: Service) -> Self {
+        crate::watch::install();
         let clock = Clock::default();
         Self { people: People::new(service), store: Store::new(&clock), clock }
     }

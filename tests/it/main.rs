@@ -2,9 +2,13 @@
 
 mod contacts;
 mod edges;
+mod emarsys;
 mod fixture;
 mod mapping;
+mod other_clients;
 mod plan;
+mod process;
 mod programs;
 mod promises;
 mod run;
+mod watch;

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    fs,
+    io::{Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::Command,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -28,6 +28,8 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::process::{Running, SandboxProgram, example, run, start};
+
 const LIST: &str = "Customers";
 const HEADER: &str = "E-mail,First name,City,Loyalty level";
 const MAPPING: [&str; 8] =
@@ -35,105 +37,6 @@ const MAPPING: [&str; 8] =
 const INSERT: [&str; 3] = ["--insert", "--list", LIST];
 /// What was sent is over soon, so that a run after a crash need not wait for long.
 const SOON: [&str; 2] = ["--late", "1"];
-
-/// The program that `cargo test` builds beside this one.
-fn example(name: &str) -> PathBuf {
-    static BUILDING: Mutex<()> = Mutex::new(());
-
-    let tests = env::current_exe().expect("a test knows its own path");
-    let profile = tests.ancestors().nth(2).expect("a test lies in `deps`, below the folder of its profile");
-    let program = profile.join("examples").join(format!("{name}{}", env::consts::EXE_SUFFIX));
-    let _turn = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-    if !program.exists() {
-        let folder = profile.file_name().and_then(|folder| folder.to_str()).unwrap_or_default();
-        let profile_name = if folder == "debug" { "test" } else { folder };
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--examples", "--profile", profile_name])
-            .arg("--target-dir")
-            .arg(profile.parent().unwrap_or(profile))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(
-            built.is_ok_and(|status| status.success()) && program.exists(),
-            "there is no {}: run `cargo test`, or `cargo build --examples` with the profile `{profile_name}`",
-            program.display()
-        );
-    }
-    program
-}
-
-/// How a program ended.
-struct Ended {
-    status: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).expect("programs print text");
-        Self { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-}
-
-impl Ended {
-    #[track_caller]
-    fn assert(self, status: i32) -> Self {
-        let Self { out, err, .. } = &self;
-        assert_eq!(self.status, Some(status), "\n--- stdout\n{out}\n--- stderr\n{err}");
-        assert!(!err.contains("panicked"), "{err}");
-        self
-    }
-}
-
-/// A child that does not outlive its test.
-struct Running(Option<Child>);
-
-impl Running {
-    fn child(&mut self) -> &mut Child {
-        self.0.as_mut().expect("it runs")
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.child().try_wait().unwrap().is_some()
-    }
-
-    /// SIGKILL, while it was still at work.
-    fn kill(mut self, what: &str) {
-        assert!(!self.has_ended(), "{what}: the run was over before it could be killed");
-        self.child().kill().unwrap();
-        self.child().wait().unwrap();
-    }
-
-    #[cfg(unix)]
-    fn interrupt(&mut self) {
-        let pid = self.child().id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    }
-
-    fn end(mut self) -> Ended {
-        self.0.take().expect("it runs").wait_with_output().unwrap().into()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            // It may have ended already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn run(command: &mut Command) -> Ended {
-    command.stdin(Stdio::null()).output().unwrap().into()
-}
-
-fn start(command: &mut Command) -> Running {
-    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Running(Some(command.spawn().unwrap()))
-}
 
 /// A row of the file.
 #[derive(Clone)]
@@ -170,6 +73,7 @@ struct World {
 
 impl World {
     fn new(people: &[Person]) -> Self {
+        crate::watch::install();
         Self::of(Sandbox::builder(), people)
     }
 
@@ -941,20 +845,11 @@ fn sandbox_program_serves_the_contacts_of_a_file_until_it_is_interrupted() {
     let world = World::new(&people);
     let contacts = world.path("contacts.csv");
     fs::write(&contacts, format!("3,First Name\n{},from before\n", people[0].email)).unwrap();
-    let mut program = Command::new(example("sandbox"));
-    program.args(["--port", "0", "--rate-limit", "77", "--contacts"]).arg(&contacts);
-    let mut sandbox = start(&mut program);
-    let mut lines = BufReader::new(sandbox.child().stdout.take().unwrap()).lines().map(Result::unwrap);
-    let mut access = BTreeMap::new();
-    let mut loaded = None;
-    for line in lines.by_ref().take_while(|line| line != "# Running until Ctrl-C") {
-        if let Some((name, value)) = line.strip_prefix("export ").and_then(|line| line.split_once('=')) {
-            access.insert(name.to_owned(), value.to_owned());
-        }
-        loaded = loaded.or_else(|| line.starts_with("# 1 contacts from ").then_some(line));
-    }
-    assert!(loaded.is_some());
-    let url = access.remove("EMARSYS_URL").unwrap();
+    let options = ["--port", "0", "--rate-limit", "77", "--contacts"];
+    let mut program =
+        SandboxProgram::start(options.iter().map(|option| option.as_ref()).chain([contacts.as_os_str()]));
+    assert!(program.said.iter().any(|line| line.starts_with("# 1 contacts from ")), "{:?}", program.said);
+    let (url, access) = (&program.url, &program.access);
     assert_eq!(access.len(), 4, "two credentials for each version");
 
     let mut raw = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
@@ -964,8 +859,8 @@ fn sandbox_program_serves_the_contacts_of_a_file_until_it_is_interrupted() {
     assert!(answer.to_lowercase().contains("x-ratelimit-limit: 77\r\n"), "{answer}");
 
     let sync = || {
-        let mut command = world.bare_at(&world.path("customers.state"), &url);
-        command.args(MAPPING).envs(&access);
+        let mut command = world.bare_at(&world.path("customers.state"), url);
+        command.args(MAPPING).envs(access);
         command
     };
     let ended = run(&mut sync()).assert(0);
@@ -975,9 +870,8 @@ fn sandbox_program_serves_the_contacts_of_a_file_until_it_is_interrupted() {
     assert!(ended.out.contains("batches: 0"), "{}", ended.out);
     assert_eq!(world.sandbox.requests().len(), 0, "it was the other one");
 
-    sandbox.interrupt();
-    drop(lines);
-    sandbox.end().assert(0);
+    program.running.interrupt();
+    program.running.end().assert(0);
 }
 
 #[test]

@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn label_of_two_choices_is_none() {
-        let choice = |id, label: &str| Choice { id, label: label.to_owned() };
+        let choice = |id, label: &str| Choice { id, label: label.to_owned(), bit_position: None };
         let choices = [choice(1, "0"), choice(2, "1"), choice(3, "Same"), choice(4, "same ")];
         let kind = kind(&field(7, "", "", ApplicationType::SingleChoice), &choices);
         assert!(made(&kind, "1") == Some("2".into()), "the label goes before the id");

@@ -2,13 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-const FIELDS: &str = include_str!("data/fields.txt");
-const CHOICES: &str = include_str!("data/choices.txt");
-
-const COUNTRY: u32 = 14;
-const OFFICE_COUNTRY: u32 = 45;
-/// The last choice of [`COUNTRY`] that [`OFFICE_COUNTRY`] has as well.
-const OFFICE_COUNTRY_MAX: u64 = 206;
+use crate::emarsys::system::{self, SystemField};
 
 /// The field that holds the e-mail.
 pub(super) const EMAIL: u32 = 3;
@@ -71,16 +65,13 @@ pub(super) struct Catalog {
 
 impl Catalog {
     pub(super) fn new() -> Self {
-        let fields = FIELDS.lines().filter_map(parse_field).collect();
-        let mut choices: HashMap<u32, _> = CHOICES.lines().filter_map(parse_choices).collect();
-        let office = choices
-            .get(&COUNTRY)
-            .into_iter()
-            .flatten()
-            .filter(|(id, _)| **id <= OFFICE_COUNTRY_MAX)
-            .map(|(id, label): (&u64, &String)| (*id, label.clone()))
-            .collect();
-        choices.insert(OFFICE_COUNTRY, office);
+        let mut choices: HashMap<u32, BTreeMap<u64, String>> = HashMap::new();
+        for field in SystemField::all() {
+            for (choice, label) in field.id.system_choices() {
+                choices.entry(field.id.get()).or_default().insert(choice.into(), label.to_owned());
+            }
+        }
+        let fields = system::typical_fields().map(StoredField::from).collect();
         Self { fields, choices, next_id: FIRST_CUSTOM_ID }
     }
 
@@ -162,27 +153,17 @@ pub(super) fn same_name(one: &str, other: &str) -> bool {
     one.trim().to_lowercase() == other.trim().to_lowercase()
 }
 
-fn parse_field(line: &str) -> Option<StoredField> {
-    let mut parts = line.split('|');
-    let id = parts.next()?.parse().ok()?;
-    Some(StoredField {
-        id,
-        name: parts.next()?.to_owned(),
-        application_type: parts.next()?.to_owned(),
-        string_id: parts.next()?.to_owned(),
-        read_only: parts.next() == Some("read-only"),
-        custom: false,
-    })
-}
-
-fn parse_choices(line: &str) -> Option<(u32, BTreeMap<u64, String>)> {
-    let (field, choices) = line.split_once(": ")?;
-    let choices = choices
-        .split("; ")
-        .filter_map(|choice| choice.split_once(' '))
-        .filter_map(|(id, label)| Some((id.parse().ok()?, label.to_owned())))
-        .collect();
-    Some((field.parse().ok()?, choices))
+impl From<SystemField> for StoredField {
+    fn from(field: SystemField) -> Self {
+        Self {
+            id: field.id.get(),
+            name: field.name.to_owned(),
+            application_type: field.application_type.as_str().to_owned(),
+            string_id: field.string_id.to_owned(),
+            read_only: field.read_only,
+            custom: false,
+        }
+    }
 }
 
 #[cfg(test)]

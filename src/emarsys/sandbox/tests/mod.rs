@@ -34,6 +34,7 @@ struct Clock(Mutex<SystemTime>);
 
 impl Clock {
     fn new() -> Arc<Self> {
+        crate::watch::install();
         Arc::new(Self(Mutex::new(SystemTime::UNIX_EPOCH + Duration::from_secs(START))))
     }
 
