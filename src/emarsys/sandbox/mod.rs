@@ -32,10 +32,12 @@
 mod account;
 mod auth;
 mod builder;
+mod campaigns;
 mod catalog;
 mod contacts;
 mod context;
 mod endpoint;
+mod events;
 mod exchange;
 mod faults;
 mod fields;
@@ -44,9 +46,13 @@ mod journal;
 mod key;
 mod limits;
 mod lists;
+mod named;
+mod relational;
 mod reply;
 mod server;
 mod settings;
+mod snapshot;
+mod sources;
 mod store;
 mod switches;
 #[cfg(test)]
@@ -68,13 +74,18 @@ use crate::{Result, host::Host};
 
 pub use self::{
     builder::SandboxBuilder,
+    campaigns::{Mailing, StoredUnsubscribe},
     catalog::StoredField,
     endpoint::Endpoint,
+    events::StoredTrigger,
     exchange::{Answer, Reaction, Request, Response},
     faults::Fault,
     journal::WriteRequest,
+    relational::StoredTable,
+    snapshot::Snapshot,
+    sources::StoredSource,
     store::{StoredContact, StoredList},
-    switches::{Duplicates, EmailMatch, ErrorBody, Scope, Switches},
+    switches::{Duplicates, EmailMatch, ErrorBody, RelationalBody, Scope, Switches},
 };
 
 /// An Emarsys account on this machine, and the server in front of it.
@@ -192,6 +203,11 @@ impl Sandbox {
     /// Adds a choice to a field, or gives one another label.
     pub fn add_choice(&self, field: u32, choice: u64, label: &str) {
         self.shared.now(|account, _| account.store.catalog.add_choice(field, choice, label));
+    }
+
+    /// Gives a field an index, so that `contact/query` can filter by it. The e-mail has one.
+    pub fn add_index(&self, field: u32) {
+        self.shared.now(|account, _| account.store.add_index(field));
     }
 
     /// Deletes a field with all its values; whether there was one.
