@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::{
     auth::{Auth, Caller},
-    contacts,
+    campaigns, contacts,
     context::{self, Context},
     endpoint::{Api, Endpoint, Route},
+    events,
     exchange::{Answer, Reaction, Request, Response},
     exports,
     faults::{Effect, Faults, Twist},
@@ -18,8 +19,9 @@ use super::{
     journal::Journal,
     limits::{BYTES_MAX, UPDATE_BYTES_MAX, Window, Windows},
     lists::{self, Edit},
+    relational,
     reply::{self, Data, Failure},
-    segments, settings,
+    segments, settings, sources,
     store::Store,
     switches::Switches,
 };
@@ -120,10 +122,8 @@ impl Account {
         let limited = route.api != Api::Outside;
         let window = limited.then(|| self.windows.count(caller.user, now));
         let admitted = match effect {
-            Some(Effect::Refuse { status, body }) => Err(self.canned(*status, body.as_deref())),
-            _ if window.is_some_and(Window::exceeded) => {
-                Err(reply::gateway_status(429, self.switches.error_body))
-            }
+            Some(Effect::Refuse { status, body }) => Err(self.canned(route.api, *status, body.as_deref())),
+            _ if window.is_some_and(Window::exceeded) => Err(self.canned(route.api, 429, None)),
             _ => self.admit(caller, request, route),
         };
         let response = match (admitted, effect) {
@@ -137,7 +137,7 @@ impl Account {
         };
         let mut response = match effect {
             Some(Effect::LoseAnswer | Effect::ApplyLate(_) | Effect::ApplyHalf) => return reaction,
-            Some(Effect::Disguise { status, body }) => self.canned(*status, Some(body)),
+            Some(Effect::Disguise { status, body }) => self.canned(route.api, *status, Some(body)),
             _ => response,
         };
         if self.switches.limit_headers {
@@ -152,16 +152,21 @@ impl Account {
         reaction
     }
 
-    fn canned(&self, status: u16, body: Option<&str>) -> Response {
-        match body {
-            Some(body) => Response::new(status, "text/html; charset=utf-8", body),
-            None => reply::gateway_status(status, self.switches.error_body),
+    fn canned(&self, api: Api, status: u16, body: Option<&str>) -> Response {
+        let shape = self.switches.error_body;
+        match (body, api) {
+            (Some(body), _) => Response::new(status, "text/html; charset=utf-8", body),
+            (None, Api::Relational) => relational::gateway_status(status, shape),
+            (None, _) => reply::gateway_status(status, shape),
         }
     }
 
     /// Whether a request may be carried out, as far as its credentials and its size go.
     fn admit(&self, caller: Caller, request: &Request, route: &Route) -> Result<(), Response> {
-        caller.verdict.map_err(|failure| failure.response(&self.switches))?;
+        caller.verdict.map_err(|failure| match route.api {
+            Api::Bearer => reply::gateway_status(401, self.switches.bearer_error_body),
+            _ => failure.response(&self.switches),
+        })?;
         let bytes_max = if route.endpoint == Endpoint::UpdateContacts { UPDATE_BYTES_MAX } else { BYTES_MAX };
         if request.body.len() > bytes_max {
             return Err(reply::gateway_status(413, self.switches.too_large_body));
@@ -187,6 +192,7 @@ impl Account {
             Ok(data) if route.endpoint == Endpoint::ContactIds && switches.contact_ids_bare => {
                 Response::new(200, "application/json", data.to_string())
             }
+            Ok(data) if route.api == Api::Relational => relational::success(switches, route.endpoint, &data),
             Ok(Value::String(csv)) if route.endpoint == Endpoint::DownloadExport => {
                 Response::new(200, exports::CSV_TYPE, csv)
             }
@@ -220,7 +226,21 @@ fn call(cx: &mut Context<'_>, request: &Request, route: &Route) -> Data {
         Endpoint::FindContact => contacts::find(cx, &route.query),
         Endpoint::DeleteContacts => contacts::delete(cx, &object()?),
         Endpoint::CheckIds => contacts::check_ids(cx, &object()?),
-        Endpoint::GetData => contacts::get_data(cx, &object()?),
+        Endpoint::GetData => contacts::get_data(cx, &object()?, &route.query),
+        Endpoint::QueryContacts => contacts::query(cx, &route.query),
+        Endpoint::ContactHistory => campaigns::history(cx, &object()?),
+        Endpoint::MergeContacts => contacts::merge(cx, &object()?),
+        Endpoint::ListSources => Ok(sources::list(cx)),
+        Endpoint::CreateSource => sources::create(cx, &object()?),
+        Endpoint::DeleteSource => sources::delete(cx, route.id),
+        Endpoint::TriggerEvent => events::trigger(cx, route.id, &object()?),
+        Endpoint::Unsubscribe => campaigns::unsubscribe(cx, &object()?),
+        Endpoint::QueryRecords => relational::query(cx, route),
+        Endpoint::InsertRecords => relational::write(cx, request, route, relational::Edit::Insert),
+        Endpoint::ReplaceRecords => relational::write(cx, request, route, relational::Edit::Replace),
+        Endpoint::PatchRecords => relational::write(cx, request, route, relational::Edit::Patch),
+        Endpoint::UpsertRecords => relational::write(cx, request, route, relational::Edit::Upsert),
+        Endpoint::RemoveRecords => relational::write(cx, request, route, relational::Edit::Remove),
         Endpoint::ListLists => Ok(lists::list(cx)),
         Endpoint::CreateList => lists::create(cx, &object()?),
         Endpoint::AddToList => lists::edit(cx, route.id, &object()?, Edit::Add),
@@ -229,8 +249,10 @@ fn call(cx: &mut Context<'_>, request: &Request, route: &Route) -> Data {
         Endpoint::RenameList => lists::rename(cx, route.id, &object()?),
         Endpoint::DeleteList => lists::delete(cx, route.id),
         Endpoint::CountList => lists::count(cx, route.id),
+        Endpoint::FindInList => lists::has_contact(cx, route),
+        Endpoint::ListContactData => lists::contact_data(cx, route),
         Endpoint::ContactIds => lists::contact_ids(cx, route.id, &route.query),
-        Endpoint::ListContacts => lists::contacts(cx, route.id, &route.query),
+        Endpoint::ListContacts => lists::contacts(cx, request, route),
         Endpoint::ListSegments
         | Endpoint::CreateSegment
         | Endpoint::ReadSegment

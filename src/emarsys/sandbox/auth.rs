@@ -59,11 +59,11 @@ impl Auth {
     }
 
     pub(super) fn caller(&mut self, now: SystemTime, api: Api, request: &Request) -> Caller {
+        let wsse = request.header_value("X-WSSE").or_else(|| request.header_value("WSSE"));
         match api {
-            Api::Wsse => {
-                let header = request.header_value("X-WSSE").or_else(|| request.header_value("WSSE"));
-                self.wsse(now, header.unwrap_or_default())
-            }
+            Api::Wsse => self.wsse(now, wsse.unwrap_or_default()),
+            Api::Relational if wsse.is_some() => self.wsse(now, wsse.unwrap_or_default()),
+            Api::Relational => self.bearer(now, request.header_value("Authorization").unwrap_or_default()),
             Api::Bearer => self.bearer(now, request.header_value("Authorization").unwrap_or_default()),
             Api::Outside => Caller { user: NOBODY, verdict: Ok(()) },
         }

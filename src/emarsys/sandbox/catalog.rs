@@ -49,6 +49,11 @@ impl StoredField {
         self.read_only
     }
 
+    /// Whether a contact may have several of its choices.
+    pub(super) fn holds_several(&self) -> bool {
+        matches!(self.application_type.as_str(), "multichoice" | "interests")
+    }
+
     /// Whether it was added to the account, by a request or by the test.
     pub fn is_custom(&self) -> bool {
         self.custom

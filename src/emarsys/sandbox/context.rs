@@ -5,12 +5,13 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 
 use super::{
-    catalog::Catalog,
+    catalog::{Catalog, StoredField},
     faults::Twist,
     key::Key,
     reply::{Failure, RowError, RowErrors},
     store::{Horizon, Store},
     switches::Switches,
+    value,
 };
 
 /// The account as one call sees it.
@@ -45,6 +46,17 @@ impl Context<'_> {
         }
     }
 
+    /// A key value as text. Of a field with several choices it is an array of them, and becomes `1,2`.
+    pub(super) fn key_text(&self, key: Key, sent: &Value) -> Result<String, RowError> {
+        if let (Key::Field(field), Value::Array(choices)) = (key, sent)
+            && self.catalog().field(field).is_some_and(StoredField::holds_several)
+        {
+            let choices: Vec<_> = choices.iter().filter_map(value::text).collect();
+            return key.value(&Value::String(choices.join(",")));
+        }
+        key.value(sent)
+    }
+
     /// The contacts that a list of key values names, and the errors of the others.
     pub(super) fn resolve_all(
         &mut self,
@@ -53,8 +65,8 @@ impl Context<'_> {
         horizon: Horizon,
     ) -> (Vec<u64>, RowErrors) {
         let (mut found, mut errors) = (Vec::new(), RowErrors::default());
-        for value in sent {
-            match key.value(value) {
+        for element in sent {
+            match self.key_text(key, element) {
                 Ok(text) => match self.resolve(key, &text, horizon) {
                     Ok(contact) => found.push(contact),
                     Err(error) => errors.insert(text, error),
@@ -70,7 +82,7 @@ impl Context<'_> {
     /// The list that `contact_list_id` names, if the request has one.
     pub(super) fn contact_list(&self, body: &Map<String, Value>) -> Result<Option<u64>, Failure> {
         let Some(sent) = body.get("contact_list_id").filter(|sent| !sent.is_null()) else { return Ok(None) };
-        let text = super::value::text(sent).unwrap_or_default();
+        let text = value::text(sent).unwrap_or_default();
         let list = text.parse().ok().filter(|id| self.store.list(*id).is_some());
         let unknown = || {
             let status = self.switches.unknown_list_status;

@@ -36,6 +36,34 @@ pub enum Endpoint {
     CheckIds,
     /// `POST contact/getdata`
     GetData,
+    /// `GET contact/query/?return={field}`
+    QueryContacts,
+    /// `POST contact/getcontacthistory`
+    ContactHistory,
+    /// `POST contact/merge`
+    MergeContacts,
+    /// `GET source`
+    ListSources,
+    /// `POST source/create`
+    CreateSource,
+    /// `DELETE source/{id}`
+    DeleteSource,
+    /// `POST event/{id}/trigger`
+    TriggerEvent,
+    /// `POST email/unsubscribe`
+    Unsubscribe,
+    /// `GET connections/{connection}/tables/{table}/records`, of relational data
+    QueryRecords,
+    /// `POST connections/{connection}/tables/{table}/records`
+    InsertRecords,
+    /// `PUT connections/{connection}/tables/{table}/records`
+    ReplaceRecords,
+    /// `PATCH connections/{connection}/tables/{table}/records`
+    PatchRecords,
+    /// `POST connections/{connection}/tables/{table}/records/upsert`
+    UpsertRecords,
+    /// `POST connections/{connection}/tables/{table}/records/remove`
+    RemoveRecords,
     /// `GET contactlist`
     ListLists,
     /// `POST contactlist`
@@ -52,6 +80,10 @@ pub enum Endpoint {
     DeleteList,
     /// `GET contactlist/{id}/count`
     CountList,
+    /// `GET contactlist/{id}/contacts/{contactId}`
+    FindInList,
+    /// `GET contactlist/{id}/contacts/data`, a deprecated read
+    ListContactData,
     /// `GET contactlist/{id}/contactIds`
     ContactIds,
     /// `GET contactlist/{id}/contacts`, the deprecated read
@@ -125,6 +157,20 @@ impl Endpoint {
             Self::DeleteContacts => "POST contact/delete",
             Self::CheckIds => "POST contact/checkids",
             Self::GetData => "POST contact/getdata",
+            Self::QueryContacts => "GET contact/query",
+            Self::ContactHistory => "POST contact/getcontacthistory",
+            Self::MergeContacts => "POST contact/merge",
+            Self::ListSources => "GET source",
+            Self::CreateSource => "POST source/create",
+            Self::DeleteSource => "DELETE source/{id}",
+            Self::TriggerEvent => "POST event/{id}/trigger",
+            Self::Unsubscribe => "POST email/unsubscribe",
+            Self::QueryRecords => "GET connections/{connection}/tables/{table}/records",
+            Self::InsertRecords => "POST connections/{connection}/tables/{table}/records",
+            Self::ReplaceRecords => "PUT connections/{connection}/tables/{table}/records",
+            Self::PatchRecords => "PATCH connections/{connection}/tables/{table}/records",
+            Self::UpsertRecords => "POST connections/{connection}/tables/{table}/records/upsert",
+            Self::RemoveRecords => "POST connections/{connection}/tables/{table}/records/remove",
             Self::ListLists => "GET contactlist",
             Self::CreateList => "POST contactlist",
             Self::AddToList => "POST contactlist/{id}/add",
@@ -133,6 +179,8 @@ impl Endpoint {
             Self::RenameList => "POST contactlist/{id}/rename",
             Self::DeleteList => "POST contactlist/{id}/deletelist",
             Self::CountList => "GET contactlist/{id}/count",
+            Self::FindInList => "GET contactlist/{id}/contacts/{contactId}",
+            Self::ListContactData => "GET contactlist/{id}/contacts/data",
             Self::ContactIds => "GET contactlist/{id}/contactIds",
             Self::ListContacts => "GET contactlist/{id}/contacts",
             Self::ListSegments => "GET filter",
@@ -163,7 +211,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether it is there to change a contact, a field, a list or a segment.
+    /// Whether it is there to change something, or to set something off.
     ///
     /// `checkids` counts as a read, although it can be told to put what it finds into a list. So do an export and a
     /// run of a segment: they are ways to read, and the list that a run makes is its answer.
@@ -174,6 +222,16 @@ impl Endpoint {
             | Self::CreateContacts
             | Self::UpdateContacts
             | Self::DeleteContacts
+            | Self::MergeContacts
+            | Self::CreateSource
+            | Self::DeleteSource
+            | Self::TriggerEvent
+            | Self::Unsubscribe
+            | Self::InsertRecords
+            | Self::ReplaceRecords
+            | Self::PatchRecords
+            | Self::UpsertRecords
+            | Self::RemoveRecords
             | Self::CreateList
             | Self::AddToList
             | Self::RemoveFromList
@@ -193,7 +251,13 @@ impl Endpoint {
             | Self::FindContact
             | Self::CheckIds
             | Self::GetData
+            | Self::QueryContacts
+            | Self::ContactHistory
+            | Self::ListSources
+            | Self::QueryRecords
             | Self::ListLists
+            | Self::FindInList
+            | Self::ListContactData
             | Self::CountList
             | Self::ContactIds
             | Self::ListContacts
@@ -227,14 +291,16 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Under which of its two roofs a request came in; it decides who may pass.
+/// Under which roof a request came in; it decides who may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Api {
     /// `/api/v2`, WSSE.
     Wsse,
     /// `/api/v3`, a bearer token.
     Bearer,
-    /// Neither: the token endpoint, the health check, a wrong address.
+    /// `/api/rds`, relational data: either of the two.
+    Relational,
+    /// None of them: the token endpoint, the health check, a wrong address.
     Outside,
 }
 
@@ -245,7 +311,8 @@ pub(super) struct Route {
     pub(super) endpoint: Endpoint,
     /// The number in the path: of a field, a list, a segment or an export; 0 where there is none.
     pub(super) id: u64,
-    /// What else the path names: a contact in a segment, or a run of one.
+    /// What else the path names: a contact in a list or a segment, a run of a segment, or connection and table with a
+    /// slash between.
     pub(super) item: String,
     /// The language of a translated read.
     pub(super) language: Option<String>,
@@ -293,6 +360,7 @@ impl Route {
         let api = match parts.get(..2) {
             Some(["api", "v2"]) => Api::Wsse,
             Some(["api", "v3"]) => Api::Bearer,
+            Some(["api", "rds"]) => Api::Relational,
             _ => return Self::outside(Endpoint::Unknown, Failure::not_served()),
         };
         parts.drain(..2);
@@ -312,7 +380,11 @@ impl Route {
             query: Query::parse(&query),
             refusal: None,
         };
-        match route.find(method, &parts) {
+        let found = match api {
+            Api::Relational => route.find_records(method, &parts),
+            _ => route.find(method, &parts),
+        };
+        match found {
             Ok(endpoint) => route.endpoint = endpoint,
             Err(refusal) => route.refusal = Some(refusal),
         }
@@ -353,6 +425,20 @@ impl Route {
                 ("PUT", Endpoint::UpdateContacts),
                 ("GET", Endpoint::FindContact),
             ],
+            ["contact", "query"] => &[("GET", Endpoint::QueryContacts)],
+            ["contact", "getcontacthistory"] => &[("POST", Endpoint::ContactHistory)],
+            ["contact", "merge"] => &[("POST", Endpoint::MergeContacts)],
+            ["source"] => &[("GET", Endpoint::ListSources)],
+            ["source", "create"] => &[("POST", Endpoint::CreateSource)],
+            ["source", id] => {
+                self.id = number(id)?;
+                &[("DELETE", Endpoint::DeleteSource)]
+            }
+            ["event", id, "trigger"] => {
+                self.id = number(id)?;
+                &[("POST", Endpoint::TriggerEvent)]
+            }
+            ["email", "unsubscribe"] => &[("POST", Endpoint::Unsubscribe)],
             ["contact", "delete"] => &[("POST", Endpoint::DeleteContacts)],
             ["contact", "checkids"] => &[("POST", Endpoint::CheckIds)],
             ["contact", "getdata"] => &[("POST", Endpoint::GetData)],
@@ -374,6 +460,17 @@ impl Route {
                 self.id = number(id)?;
                 &[("GET", Endpoint::ListContacts)]
             }
+            ["contactlist", id, "contacts", "data"] => {
+                self.id = number(id)?;
+                &[("GET", Endpoint::ListContactData)]
+            }
+            ["contactlist", id, "contacts", contact] => {
+                self.id = number(id)?;
+                self.item = number(contact)?.to_string();
+                &[("GET", Endpoint::FindInList)]
+            }
+            // Seen in a live account, where any other wrong verb is 400.
+            ["contactlist", _, "deletelist"] if method == "DELETE" => return Err(Failure::forbidden()),
             ["contactlist", id, action] => {
                 self.id = number(id)?;
                 match action {
@@ -392,6 +489,25 @@ impl Route {
         };
         let served = calls.iter().find(|(verb, _)| *verb == method);
         served.map(|(_, endpoint)| *endpoint).ok_or_else(Failure::wrong_verb)
+    }
+
+    /// Relational data, with or without the version in the path.
+    fn find_records(&mut self, method: &str, parts: &[&str]) -> Result<Endpoint, Failure> {
+        let parts = parts.strip_prefix(&["v1"]).unwrap_or(parts);
+        let ["connections", connection, "tables", table, "records", action @ ..] = parts else {
+            return Err(Failure::not_served());
+        };
+        self.item = format!("{connection}/{table}");
+        match (method, action) {
+            ("GET", []) => Ok(Endpoint::QueryRecords),
+            ("POST", []) => Ok(Endpoint::InsertRecords),
+            ("PUT", []) => Ok(Endpoint::ReplaceRecords),
+            ("PATCH", []) => Ok(Endpoint::PatchRecords),
+            ("POST", ["upsert"]) => Ok(Endpoint::UpsertRecords),
+            ("POST", ["remove"]) => Ok(Endpoint::RemoveRecords),
+            (_, [] | ["upsert" | "remove"]) => Err(Failure::wrong_verb()),
+            _ => Err(Failure::not_served()),
+        }
     }
 
     fn find_segment(&mut self, parts: &[&str]) -> Result<&'static [(&'static str, Endpoint)], Failure> {

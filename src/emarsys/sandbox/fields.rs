@@ -80,7 +80,7 @@ pub(super) fn create(cx: &mut Context<'_>, body: &Map<String, Value>) -> Data {
 }
 
 pub(super) fn delete(cx: &mut Context<'_>, id: u64) -> Data {
-    let Some(field) = known(cx, id) else { return Err(Failure::new(404, 1, "No such field")) };
+    let Some(field) = known(cx, id) else { return Err(Failure::without_code(404, "No such field")) };
     if !field.is_custom() {
         return Err(Failure::bad(263, "System fields cannot be deleted or edited."));
     }
@@ -107,6 +107,9 @@ pub(super) fn choices(cx: &Context<'_>, route: &Route) -> Data {
 pub(super) fn many_choices(cx: &Context<'_>, route: &Route) -> Data {
     check_language(route.query.get("language"))?;
     let mut answer = Map::new();
+    if route.query.get("fields").is_none_or(str::is_empty) {
+        return Err(Failure::bad(1006, "Empty parameter(s): fields."));
+    }
     for name in route.query.get("fields").unwrap_or_default().split(',').map(str::trim) {
         let field = name.parse().ok().and_then(|id| known(cx, id)).ok_or_else(|| no_such_field(name))?;
         answer.insert(field.id().to_string(), print_choices(cx, field));

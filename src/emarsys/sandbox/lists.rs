@@ -1,19 +1,28 @@
 //! `contactlist`: lists and who is in them. These calls never create a contact.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::{
     catalog::same_name,
     context::Context,
-    endpoint::Query,
+    endpoint::{Query, Route},
+    exchange::Request,
     faults::Twist,
-    key::Key,
+    key::{self, Key},
     limits::{LIST_IDS_MAX, PAGE_DEFAULT, PAGE_MAX},
-    reply::{Data, Failure, RowErrors},
+    reply::{Data, Failure, RowErrors, map_or_list},
     segments,
     store::{Horizon, List},
-    value, vienna,
+    value::{self, Stored},
+    vienna,
 };
+
+/// Members in one deprecated read.
+const MEMBERS_MAX: usize = 1_000_000;
+/// Members in the deprecated read with values if the caller does not say.
+const DATA_DEFAULT: usize = 1_000;
 
 /// What a call does with the contacts that it names.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -159,16 +168,69 @@ pub(super) fn contact_ids(cx: &Context<'_>, id: u64, query: &Query) -> Data {
     Ok(json!({ "value": value, "next": next }))
 }
 
-/// The deprecated read of all members.
-pub(super) fn contacts(cx: &Context<'_>, list: u64, query: &Query) -> Data {
-    let found = cx.store.list(list).filter(|_| cx.switches.deprecated_reads);
-    let list = found.ok_or_else(|| Failure::new(404, 3006, "List does not exist"))?;
-    let number = |name: &str, default: usize| match query.get(name) {
+/// The deprecated read of all members. With an array of contacts as the body it says of each whether it is a member.
+pub(super) fn contacts(cx: &Context<'_>, request: &Request, route: &Route) -> Data {
+    if let Ok(Value::Array(asked)) = serde_json::from_slice(&request.body) {
+        let list = cx.store.list(route.id).ok_or_else(no_such_list)?;
+        let members: BTreeSet<u64> = list.members(cx.horizon()).collect();
+        let is_member = |id: &Value| value::text(id)?.parse().ok().map(|id: u64| members.contains(&id));
+        return Ok(asked.iter().map(|id| is_member(id).unwrap_or_default()).collect());
+    }
+    let members = deprecated_page(cx, route, MEMBERS_MAX)?;
+    Ok(members.iter().map(u64::to_string).collect())
+}
+
+/// The deprecated read of all members with values.
+pub(super) fn contact_data(cx: &Context<'_>, route: &Route) -> Data {
+    let members = deprecated_page(cx, route, DATA_DEFAULT)?;
+    let names = route.query.get("fields").unwrap_or_default();
+    let names: Vec<_> = names.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return Err(Failure::bad(3007, "Contact fields value is not set."));
+    }
+    let field = |name: &&str| {
+        let by_number = key::field_id(name).and_then(|id| cx.catalog().field(id));
+        let field = by_number.or_else(|| cx.catalog().named(name));
+        let field = field.ok_or_else(|| Failure::bad(2006, format!("Invalid field id: {name}")))?;
+        // A name that was asked for is the name in the reply.
+        Ok(((*name).to_owned(), field.id()))
+    };
+    let fields: Vec<(String, u32)> = names.iter().map(field).collect::<Result<_, Failure>>()?;
+    let row = |contact: u64| {
+        let mut row = Map::new();
+        for (name, field) in &fields {
+            let value = cx.store.value(contact, *field).map_or(Value::Null, Stored::to_json);
+            row.insert(name.clone(), value);
+        }
+        row.insert("id".to_owned(), json!(contact.to_string()));
+        row.insert("uid".to_owned(), json!(cx.store.uid(contact)));
+        (contact.to_string(), json!({ "fields": row }))
+    };
+    Ok(map_or_list(members.into_iter().map(row).collect()))
+}
+
+/// Whether one contact is a member.
+pub(super) fn has_contact(cx: &Context<'_>, route: &Route) -> Data {
+    let list = cx.store.list(route.id).ok_or_else(Failure::no_list)?;
+    Ok(json!(list.members(cx.horizon()).any(|member| member.to_string() == route.item)))
+}
+
+/// One page of members, for the reads that may be gone.
+fn deprecated_page(cx: &Context<'_>, route: &Route, default: usize) -> Result<Vec<u64>, Failure> {
+    let list = cx.store.list(route.id).filter(|_| cx.switches.deprecated_reads).ok_or_else(no_such_list)?;
+    let number = |name: &str, default: usize| match route.query.get(name) {
         None => Ok(default),
         Some(sent) => sent.parse().map_err(|_| Failure::bad(10_001, format!("Invalid {name}"))),
     };
-    let (limit, offset) = (number("limit", 1_000_000)?, number("offset", 0)?);
-    Ok(list.members(cx.horizon()).skip(offset).take(limit).map(|contact| contact.to_string()).collect())
+    let (limit, offset) = (number("limit", default)?, number("offset", 0)?);
+    if limit > MEMBERS_MAX {
+        return Err(Failure::bad(10_001, "Invalid limit"));
+    }
+    Ok(list.members(cx.horizon()).skip(offset).take(limit).collect())
+}
+
+fn no_such_list() -> Failure {
+    Failure::new(404, 3006, "List does not exist")
 }
 
 fn is_taken(cx: &Context<'_>, name: &str) -> bool {

@@ -31,16 +31,20 @@
 //! export holds what the account held when it was asked for, and is served as CSV if its `distribution_method` is
 //! `local`; the others are accepted and go nowhere.
 //!
+//! Events that are triggered and unsubscriptions set nothing off: they are kept, for the test to look at.
+//!
 //! What it does not serve: relational and AI segments, the export of responses, the notification of a finished export,
-//! sources, events, relational data, `contact/query`, `contact/merge`.
+//! `contact/last_change`, the list of events, programs, and e-mails.
 
 mod account;
 mod auth;
 mod builder;
+mod campaigns;
 mod catalog;
 mod contacts;
 mod context;
 mod endpoint;
+mod events;
 mod exchange;
 mod exports;
 mod faults;
@@ -50,10 +54,14 @@ mod journal;
 mod key;
 mod limits;
 mod lists;
+mod named;
+mod relational;
 mod reply;
 mod segments;
 mod server;
 mod settings;
+mod snapshot;
+mod sources;
 mod store;
 mod switches;
 #[cfg(test)]
@@ -75,13 +83,18 @@ use crate::{Result, host::Host};
 
 pub use self::{
     builder::SandboxBuilder,
+    campaigns::{Mailing, StoredUnsubscribe},
     catalog::StoredField,
     endpoint::Endpoint,
+    events::StoredTrigger,
     exchange::{Answer, Reaction, Request, Response},
     faults::Fault,
     journal::WriteRequest,
+    relational::StoredTable,
+    snapshot::Snapshot,
+    sources::StoredSource,
     store::{StoredContact, StoredList},
-    switches::{Duplicates, EmailMatch, ErrorBody, Scope, Switches},
+    switches::{Duplicates, EmailMatch, ErrorBody, RelationalBody, Scope, Switches},
 };
 
 /// An Emarsys account on this machine, and the server in front of it.
@@ -199,6 +212,11 @@ impl Sandbox {
     /// Adds a choice to a field, or gives one another label.
     pub fn add_choice(&self, field: u32, choice: u64, label: &str) {
         self.shared.now(|account, _| account.store.catalog.add_choice(field, choice, label));
+    }
+
+    /// Gives a field an index, so that `contact/query` can filter by it. The e-mail has one.
+    pub fn add_index(&self, field: u32) {
+        self.shared.now(|account, _| account.store.add_index(field));
     }
 
     /// Deletes a field with all its values; whether there was one.

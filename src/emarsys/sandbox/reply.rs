@@ -21,13 +21,19 @@ pub(super) type Data = Result<Value, Failure>;
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     status: u16,
-    code: u16,
+    /// None where the documentation has none.
+    code: Option<u16>,
     text: String,
 }
 
 impl Failure {
     pub(super) fn new(status: u16, code: u16, text: impl Into<String>) -> Self {
-        Self { status, code, text: text.into() }
+        Self { status, code: Some(code), text: text.into() }
+    }
+
+    /// A refusal whose body may be anything, as that of the gateway.
+    pub(super) fn without_code(status: u16, text: &str) -> Self {
+        Self { status, code: None, text: text.to_owned() }
     }
 
     /// A refusal with the status of most of them, 400.
@@ -55,6 +61,10 @@ impl Failure {
         Self::new(404, 1, "Not Found")
     }
 
+    pub(super) fn forbidden() -> Self {
+        Self::without_code(403, "Forbidden")
+    }
+
     pub(super) fn unauthorized(text: &str) -> Self {
         Self::new(401, 1, text)
     }
@@ -80,7 +90,10 @@ impl Failure {
 
     pub(super) fn response(&self, switches: &Switches) -> Response {
         let status = if self.status == 400 { switches.request_error_status } else { self.status };
-        envelope(status, self.code, &self.text, &json!(""))
+        match self.code {
+            Some(code) => envelope(status, code, &self.text, &json!("")),
+            None => gateway(status, 1, &self.text, switches.error_body),
+        }
     }
 }
 

@@ -8,12 +8,17 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    catalog::{Catalog, EMAIL, OPT_IN},
+    campaigns::Campaigns,
+    catalog::{Catalog, EMAIL, OPT_IN, StoredField},
+    events::{self, StoredTrigger},
     exports::Exports,
     key::Key,
+    named::Named,
+    relational::Tables,
     segments::Segments,
+    sources,
     switches::EmailMatch,
-    value::{Stored, canonical_number},
+    value::{self, Stored, canonical_number},
 };
 
 const FIRST_CONTACT_ID: u64 = 700_001;
@@ -93,6 +98,13 @@ pub(super) struct Store {
     lists: BTreeMap<u64, List>,
     next_contact: u64,
     next_list: u64,
+    /// Fields by which `contact/query` can filter, besides the e-mail.
+    indexed: BTreeSet<u32>,
+    pub(super) sources: Named,
+    pub(super) events: Named,
+    pub(super) triggers: Vec<StoredTrigger>,
+    pub(super) campaigns: Campaigns,
+    pub(super) tables: Tables,
 }
 
 #[derive(Debug)]
@@ -144,6 +156,12 @@ impl Store {
             lists: BTreeMap::new(),
             next_contact: FIRST_CONTACT_ID,
             next_list: FIRST_LIST_ID,
+            indexed: BTreeSet::new(),
+            sources: Named::new(sources::FIRST_ID),
+            events: Named::new(events::FIRST_ID),
+            triggers: Vec::new(),
+            campaigns: Campaigns::default(),
+            tables: Tables::default(),
         }
     }
 
@@ -251,6 +269,12 @@ impl Store {
         let mut found: Vec<u64> = match key {
             Key::Id => value.parse().into_iter().filter(|id| self.contacts.contains_key(id)).collect(),
             Key::Uid => self.uids.get(value).copied().into_iter().collect(),
+            Key::Field(field) if self.catalog.field(field).is_some_and(StoredField::holds_several) => {
+                let wanted = value::choices(value).map(Stored::Choices);
+                let has =
+                    |contact: &Contact| wanted.is_some() && contact.values.get(&field) == wanted.as_ref();
+                self.contacts.iter().filter(|(_, contact)| has(contact)).map(|(id, _)| *id).collect()
+            }
             Key::Field(field) => {
                 let form = self.key_form(field, value);
                 self.index(field).get(&form).into_iter().flatten().copied().collect()
@@ -258,6 +282,15 @@ impl Store {
         };
         found.retain(|id| self.contacts.get(id).is_some_and(|contact| horizon.shows(contact.created)));
         found
+    }
+
+    pub(super) fn add_index(&mut self, field: u32) {
+        self.indexed.insert(field);
+    }
+
+    /// Whether `contact/query` can filter by a field.
+    pub(super) fn is_indexed(&self, field: u32) -> bool {
+        field == EMAIL || self.indexed.contains(&field)
     }
 
     /// The form in which two values of a key field are compared.
@@ -294,6 +327,7 @@ impl Store {
         if let Some(index) = self.indexes.get_mut(&field) {
             index.clear();
         }
+        self.indexed.remove(&field);
         self.catalog.remove(field)
     }
 

@@ -41,6 +41,11 @@ pub struct Switches {
     pub(super) existing_joins_list: bool,
     pub(super) contact_ids_bare: bool,
     pub(super) deprecated_reads: bool,
+    pub(super) query_without_return: bool,
+    pub(super) getdata_result_left_out: bool,
+    pub(super) bearer_error_body: ErrorBody,
+    pub(super) relational_body: RelationalBody,
+    pub(super) relational_upsert_replaces: bool,
     pub(super) limit_headers: bool,
     pub(super) string_id_nine_digits: bool,
     pub(super) replays_refused: bool,
@@ -98,6 +103,18 @@ pub enum ErrorBody {
     Message,
 }
 
+/// What a call of relational data that succeeds answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RelationalBody {
+    /// The usual envelope, with the records as `data`.
+    Envelope,
+    /// `{}`, and a query an array of records.
+    Object,
+    /// Nothing, and a query an array of records.
+    Empty,
+}
+
 impl Default for Switches {
     fn default() -> Self {
         Self {
@@ -126,6 +143,11 @@ impl Default for Switches {
             existing_joins_list: false,
             contact_ids_bare: false,
             deprecated_reads: true,
+            query_without_return: false,
+            getdata_result_left_out: false,
+            bearer_error_body: ErrorBody::Envelope,
+            relational_body: RelationalBody::Envelope,
+            relational_upsert_replaces: false,
             limit_headers: true,
             string_id_nine_digits: false,
             replays_refused: false,
@@ -197,7 +219,7 @@ impl Switches {
         self
     }
 
-    /// The body of 403, 429 and 5xx. Default [`ErrorBody::Envelope`].
+    /// The body of errors that have no code, such as 403 and 5xx, and of 429. Default [`ErrorBody::Envelope`].
     pub fn error_body(mut self, body: ErrorBody) -> Self {
         self.error_body = body;
         self
@@ -291,7 +313,40 @@ impl Switches {
         self
     }
 
-    /// Whether the deprecated `contactlist/{id}/contacts` still answers (default), or is gone with 404.
+    /// Whether `contact/query` without `return` looks up the id of one contact, as `GET contact` does; by default that
+    /// is 2014.
+    pub fn query_without_return(mut self, yes: bool) -> Self {
+        self.query_without_return = yes;
+        self
+    }
+
+    /// Whether `getdata` has no `result` when nobody is found, as in 2016; by default it is `false`.
+    pub fn getdata_result_left_out(mut self, yes: bool) -> Self {
+        self.getdata_result_left_out = yes;
+        self
+    }
+
+    /// The body of 401 on v3, for a token that is not good. Default [`ErrorBody::Envelope`].
+    pub fn bearer_error_body(mut self, body: ErrorBody) -> Self {
+        self.bearer_error_body = body;
+        self
+    }
+
+    /// What a call of relational data that succeeds answers. Default [`RelationalBody::Envelope`].
+    pub fn relational_body(mut self, body: RelationalBody) -> Self {
+        self.relational_body = body;
+        self
+    }
+
+    /// Whether an upsert of relational data replaces a record that exists; by default it changes the columns that were
+    /// sent.
+    pub fn relational_upsert_replaces(mut self, yes: bool) -> Self {
+        self.relational_upsert_replaces = yes;
+        self
+    }
+
+    /// Whether the deprecated `contactlist/{id}/contacts` and `…/contacts/data` still answer (default), or are gone
+    /// with 404.
     pub fn deprecated_reads(mut self, yes: bool) -> Self {
         self.deprecated_reads = yes;
         self

@@ -53,6 +53,19 @@ pub(super) fn text(value: &Value) -> Option<String> {
     }
 }
 
+/// A yes, in the spellings that requests use.
+pub(super) fn is_true(value: &Value) -> bool {
+    matches!(text(value).as_deref(), Some("true" | "1"))
+}
+
+/// Choices as the query of an address names them, such as `1,2`; ascending.
+pub(super) fn choices(text: &str) -> Option<Vec<u64>> {
+    let mut ids: Vec<u64> = text.split(',').map(|id| id.trim().parse().ok()).collect::<Option<_>>()?;
+    ids.sort_unstable();
+    ids.dedup();
+    Some(ids)
+}
+
 /// What a field would keep of a value that was sent; `Ok(None)` clears it.
 pub(super) fn check(
     catalog: &Catalog,

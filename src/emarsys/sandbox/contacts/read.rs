@@ -14,11 +14,14 @@ use super::super::{
 
 /// The internal id of the one contact with a value: `GET contact/?3=ada@shop.test`.
 pub(in super::super) fn find(cx: &mut Context<'_>, query: &Query) -> Data {
+    Ok(json!({ "id": find_one(cx, query)?.to_string() }))
+}
+
+pub(super) fn find_one(cx: &mut Context<'_>, query: &Query) -> Result<u64, Failure> {
     let (name, value) = query.pairs().next().unwrap_or_default();
     let key = Key::parse(cx.catalog(), cx.switches, Some(&json!(name)))?;
     let value = key.value(&json!(value))?;
-    let contact = cx.resolve(key, &value, cx.horizon())?;
-    Ok(json!({ "id": contact.to_string() }))
+    Ok(cx.resolve(key, &value, cx.horizon())?)
 }
 
 pub(in super::super) fn check_ids(cx: &mut Context<'_>, body: &Map<String, Value>) -> Data {
@@ -30,10 +33,10 @@ pub(in super::super) fn check_ids(cx: &mut Context<'_>, body: &Map<String, Value
         return Err(ids_too_long());
     }
     let list = cx.contact_list(body)?;
-    let all = matches!(body.get("get_multiple_ids").and_then(value::text).as_deref(), Some("true" | "1"));
+    let all = body.get("get_multiple_ids").is_some_and(value::is_true);
     let (mut ids, mut errors) = (Map::new(), RowErrors::default());
     for value in sent {
-        let text = match key.value(value) {
+        let text = match cx.key_text(key, value) {
             Ok(text) => text,
             Err(error) => {
                 errors.insert(String::new(), error);
@@ -63,8 +66,10 @@ pub(in super::super) fn check_ids(cx: &mut Context<'_>, body: &Map<String, Value
     Ok(json!({ "ids": map_or_list(ids), "errors": errors.into_value() }))
 }
 
-/// The one call whose members are written in camel case, and whose errors are a list.
-pub(in super::super) fn get_data(cx: &mut Context<'_>, body: &Map<String, Value>) -> Data {
+/// A call whose members are written in camel case, and whose errors are a list. With `stringids=1` in the address,
+/// rows name their fields by string id.
+pub(in super::super) fn get_data(cx: &mut Context<'_>, body: &Map<String, Value>, query: &Query) -> Data {
+    let string_ids = query.get("stringids") == Some("1");
     let key = Key::parse_for_read(cx.catalog(), cx.switches, body.get("keyId"))?;
     let sent = match body.get("keyValues") {
         None => return Err(Failure::bad(10_001, "Missing parameter: keyValues")),
@@ -75,13 +80,13 @@ pub(in super::super) fn get_data(cx: &mut Context<'_>, body: &Map<String, Value>
     let fields = wanted(cx, body.get("fields"))?;
     let (mut rows, mut errors) = (Vec::new(), Vec::new());
     for value in sent {
-        let text = key.value(value);
+        let text = cx.key_text(key, value);
         let found = match &text {
             Ok(text) => cx.resolve(key, text, cx.horizon()),
             Err(error) => Err(error.clone()),
         };
         match found {
-            Ok(contact) => rows.push(row(cx, contact, &fields)),
+            Ok(contact) => rows.push(row(cx, contact, &fields, string_ids)),
             Err(error) => {
                 let error = if error.code == 2008 { nobody(key) } else { error };
                 let code = if cx.switches.getdata_codes_as_text {
@@ -95,8 +100,11 @@ pub(in super::super) fn get_data(cx: &mut Context<'_>, body: &Map<String, Value>
             }
         }
     }
-    let result = if rows.is_empty() { json!(false) } else { json!(rows) };
-    Ok(json!({ "errors": errors, "result": result }))
+    match (rows.is_empty(), cx.switches.getdata_result_left_out) {
+        (false, _) => Ok(json!({ "errors": errors, "result": rows })),
+        (true, false) => Ok(json!({ "errors": errors, "result": false })),
+        (true, true) => Ok(json!({ "errors": errors })),
+    }
 }
 
 /// The fields to read; all of them if the request names none.
@@ -122,13 +130,15 @@ fn wanted(cx: &Context<'_>, sent: Option<&Value>) -> Result<Vec<u32>, Failure> {
     Ok(fields)
 }
 
-fn row(cx: &Context<'_>, contact: u64, fields: &[u32]) -> Value {
+fn row(cx: &Context<'_>, contact: u64, fields: &[u32], string_ids: bool) -> Value {
     let mut row = Map::new();
     row.insert("id".to_owned(), json!(contact.to_string()));
     row.insert("uid".to_owned(), json!(cx.store.uid(contact)));
     for field in fields {
         let value = cx.store.value(contact, *field).map_or(Value::Null, Stored::to_json);
-        row.insert(field.to_string(), value);
+        // Some fields have no string id.
+        let named = cx.catalog().field(*field).filter(|field| string_ids && !field.string_id().is_empty());
+        row.insert(named.map_or_else(|| field.to_string(), |field| field.string_id().to_owned()), value);
     }
     Value::Object(row)
 }

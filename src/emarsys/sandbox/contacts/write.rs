@@ -231,7 +231,7 @@ impl Writer<'_, '_> {
         let mut values = Vec::with_capacity(row.len());
         if let Some(source) = row.get("source_id").filter(|source| !source.is_null()) {
             let source = value::text(source).unwrap_or_default();
-            if source.parse::<u64>().is_err() {
+            if !source.parse().is_ok_and(|id| self.cx.store.sources.has(id)) {
                 return Err(RowError::new(2013, format!("Invalid source id: {source}")));
             }
         }
