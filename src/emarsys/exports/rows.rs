@@ -135,6 +135,11 @@ impl Pages {
             self.rows += 1;
             return Err(self.undecodable("ends within quotes: the page is incomplete"));
         }
+        if self.columns.is_none() {
+            // Taken for an export of nobody, it would look as if everybody had left.
+            let text = format!("{}: the reply is empty, without even a header line", self.endpoint);
+            return Err(Error::new(ErrorKind::Undecodable, text).with_delivery(Delivery::NotSent));
+        }
         Ok(rows)
     }
 
@@ -143,6 +148,11 @@ impl Pages {
             let text = format!("{}: {what}", self.endpoint);
             Err(Error::new(ErrorKind::Undecodable, text).with_delivery(Delivery::NotSent))
         };
+        // A gateway may answer with a page of its own, or with JSON.
+        if header.get(0).is_none_or(|name| name.is_empty() || name.trim_start().starts_with(['<', '{', '[']))
+        {
+            return wrong("the reply is not an export");
+        }
         if header.get(0).is_some_and(|name| name.trim().parse::<ContactId>().is_ok()) {
             return wrong("the export has no header line; start it with `add_field_names_header`");
         }
