@@ -241,8 +241,16 @@ mod tests {
         for pages in [repeated, once, cut] {
             assert_eq!(ids(&read(None, &pages).unwrap()), [1, 2, 3], "{pages:?}");
         }
-        assert!(read(None, &[""]).unwrap().is_empty());
         assert!(read(None, &["user_id,Email\n"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn page_that_is_none_is_not_taken_for_an_export_of_nobody() {
+        for page in ["", "\n", "<html>Lovelace</html>", "{\"message\":\"Lovelace\"}", "{\"replyCode\":0,\"da"] {
+            let error = read(None, &[page]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Undecodable, "{page}");
+            assert!(!error.to_string().contains("Lovelace"), "{error}");
+        }
     }
 
     #[test]
