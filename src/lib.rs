@@ -90,7 +90,9 @@
 //! |---|---|---|
 //! | `emarsys` | yes | the Emarsys client and destination |
 //! | `redb` | yes | [`RedbStore`]: the state in one embedded file |
-//! | `sandbox` | no | a stateful Emarsys on loopback, for tests and examples |
+//! | `rustls` | yes | TLS for the Emarsys client by rustls, with the certificates of the platform |
+//! | `native-tls` | no | TLS by the platform's own library; used if `rustls` is switched off |
+//! | `sandbox` | no | a stateful Emarsys, on loopback or without sockets, for tests and examples |
 //!
 //! Features add; none switches behaviour. Without any the engine and [`MemoryStore`] remain.
 //!

@@ -141,7 +141,7 @@ impl ClientBuilder {
     /// Checks everything, and sends nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if an address, a credential, the timeout or the retry policy cannot be used, or if the
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if an address, a credential, the timeout or the retry policy cannot be used, or if the
     /// HTTP client cannot be made.
     pub fn build(self) -> Result<Client> {
         self.credentials.check()?;

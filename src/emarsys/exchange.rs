@@ -161,7 +161,7 @@ impl Client {
             reply_code = reply.as_ref().ok().and_then(HttpReply::code),
             attempt,
             duration_ms = now.saturating_sub(started).as_millis(),
-            budget_left = budget.map(|budget| budget.remaining()),
+            budget_left = budget.map(Budget::remaining),
             "emarsys request"
         );
         let reply = reply.map_err(|error| call.no_response(error, effect))?;
@@ -175,10 +175,10 @@ impl Client {
         let error = match signal {
             Signal::Undecodable | Signal::Done => call.undecodable(status, &response.body),
             Signal::Unauthorized => {
-                let advice = auth.advice(limiter::server_date(&response.headers), wall);
-                call.refused(signal, status, envelope.as_ref(), &advice)
+                let hint = auth.advice(limiter::server_date(&response.headers), wall);
+                call.refused(signal, status, envelope.as_ref(), &hint)
             }
-            _ => call.refused(signal, status, envelope.as_ref(), call.advice(signal, status)),
+            _ => call.refused(signal, status, envelope.as_ref(), advice(signal, status)),
         };
         let wait = match signal {
             Signal::Limited => Some(limiter::wait_after_429(&response.headers, wall)),
@@ -255,18 +255,6 @@ impl Call {
         }
     }
 
-    /// What to do about a reply that says no.
-    fn advice(&self, signal: Signal, status: u16) -> &'static str {
-        match signal {
-            Signal::Limited => "the request limit of the API user is exhausted",
-            Signal::Locked => "something else is running that excludes this; try again later",
-            Signal::Failed => "Emarsys failed on its side; try again later",
-            Signal::NotReady => "the result is not ready yet; ask again later",
-            Signal::Refused if status == 413 => "the request is too large",
-            _ => "",
-        }
-    }
-
     fn refused(&self, signal: Signal, status: u16, envelope: Option<&Envelope>, advice: &str) -> Error {
         let refusal = Refusal::new(&self.endpoint, status, envelope);
         let advice: Cow<'_, str> = match (signal, self.permission) {
@@ -325,6 +313,18 @@ impl HttpReply {
 
     fn code(&self) -> Option<i64> {
         self.envelope.as_ref().map(|envelope| envelope.code)
+    }
+}
+
+/// What to do about a reply that says no.
+fn advice(signal: Signal, status: u16) -> &'static str {
+    match signal {
+        Signal::Limited => "the request limit of the API user is exhausted",
+        Signal::Locked => "something else is running that excludes this; try again later",
+        Signal::Failed => "Emarsys failed on its side; try again later",
+        Signal::NotReady => "the result is not ready yet; ask again later",
+        Signal::Refused if status == 413 => "the request is too large",
+        _ => "",
     }
 }
 

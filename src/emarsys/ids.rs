@@ -80,6 +80,11 @@ ids! {
     EmailId, "an e-mail campaign";
 }
 
+impl SegmentId {
+    /// All contacts of the account. It stands for a segment where contacts are counted and read; it has no criteria.
+    pub const ALL_CONTACTS: Self = Self(0);
+}
+
 /// The evaluation of a segment that was asked for (Emarsys API: Segments).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,14 +1,17 @@
 //! Contact lists (Emarsys API: Contact lists).
 
-use std::borrow::Cow;
+mod members;
 
+use std::{borrow::Cow, sync::Arc};
+
+use chrono::NaiveDateTime;
 use serde::{Deserialize, Serialize};
 
 use super::{
     client::{Answer, Client},
-    ids::{FieldId, KeyField, ListId},
-    reply::{List, RowErrors},
-    request::{Effect, Method, Request, endpoint},
+    ids::{ContactId, FieldId, KeyField, ListId},
+    reply::{self, Count, Flag, Ignored, List, RowErrors},
+    request::{Effect, Method, Path, Request, endpoint},
     rows::{self, Account, Keys, Parts, RowResult},
 };
 use crate::{Error, Result};
@@ -28,6 +31,18 @@ pub struct ContactList {
     pub id: ListId,
     /// Its name, unique in the account.
     pub name: String,
+    /// When it was created, in the local time of Emarsys (Europe/Vienna), if the reply says so.
+    pub created: Option<NaiveDateTime>,
+}
+
+/// A contact list that was created with members.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CreatedList {
+    /// Its number.
+    pub id: ListId,
+    /// What became of each key, in their order.
+    pub rows: Vec<RowResult>,
 }
 
 impl Lists<'_> {
@@ -37,7 +52,7 @@ impl Lists<'_> {
     /// As [`Client::send`].
     pub async fn list(&self) -> Result<Vec<ContactList>> {
         let List(lists) = self.0.send(&ListLists {}).await?;
-        Ok(lists.into_iter().map(|ListReply { id, name }| ContactList { id, name }).collect())
+        Ok(lists.into_iter().map(ContactList::from).collect())
     }
 
     /// Creates an empty contact list (Emarsys API: Create a contact list). If the error leaves it unknown whether
@@ -47,11 +62,76 @@ impl Lists<'_> {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the name is empty; else as [`Client::send`], with the
     /// codes 3004 (a forbidden character) and 3005 (the name exists).
     pub async fn create(&self, name: &str, description: Option<&str>) -> Result<ListId> {
-        if name.trim().is_empty() {
-            return Err(Error::config("a contact list to be created has no name"));
-        }
-        let request = CreateList { name, description, key_id: FieldId::EMAIL.into() };
+        let request = CreateList::new(name, description)?;
         self.0.send(&request).await.map(|created| created.id)
+    }
+
+    /// Creates a contact list with members, each found by the value of its field `key` (Emarsys API: Create a contact
+    /// list). No contact is created: one that does not exist is rejected with 2008.
+    ///
+    /// More than 10,000 keys are sent as several requests: one that creates the list, and others that
+    /// [`add`](Self::add) to it. If one of those fails, its rows say so and the list stays.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create) and [`Contacts::update`](super::Contacts::update), of the request that creates the
+    /// list.
+    pub async fn create_with(
+        &self,
+        name: &str,
+        description: Option<&str>,
+        key: impl Into<KeyField>,
+        keys: &[impl AsRef<str>],
+    ) -> Result<CreatedList> {
+        let (key, keys) = (key.into(), rows::texts(keys));
+        let mut request = CreateList::new(name, description)?;
+        request.key_id = key;
+        let endpoint = endpoint::<CreateList<'_>>();
+        let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
+        let Some(first) = rows::split(&endpoint, &keys, KEYS_MAX)?.into_iter().next() else {
+            return self
+                .0
+                .send(&request)
+                .await
+                .map(|created| CreatedList { id: created.id, rows: Vec::new() });
+        };
+        request.external_ids = Some(&keys[first.clone()]);
+        let Answer { status, reply: Created { id, errors } } = self.0.call(&request).await?;
+        let account = Account { endpoint: &endpoint, status, keys: &known, rows: first.clone(), done: None };
+        let mut rows = account.settle(&errors)?;
+        let rest = &keys[rows.len()..];
+        if !rest.is_empty() {
+            rows.extend(self.add_rest(id, key, rest).await);
+        }
+        Ok(CreatedList { id, rows })
+    }
+
+    /// Replaces the members of a list by contacts, each found by the value of its field `key` (Emarsys API: Replace a
+    /// contact list). Members that are not named are dropped; without keys, all are. The contacts themselves stay.
+    ///
+    /// There is one result per key, in their order. Of more than 10,000 keys the first 10,000 replace the members and
+    /// the others are [added](Self::add): for a moment the list is short of them.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub async fn replace(
+        &self,
+        list: ListId,
+        key: impl Into<KeyField>,
+        keys: &[impl AsRef<str>],
+    ) -> Result<Vec<RowResult>> {
+        let (key, keys) = (key.into(), rows::texts(keys));
+        let endpoint = endpoint::<ReplaceMembers<'_>>();
+        let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
+        let first = rows::split(&endpoint, &keys, KEYS_MAX)?.into_iter().next().unwrap_or(0..0);
+        let request = ReplaceMembers(Members { list, key_id: key, external_ids: &keys[first.clone()] });
+        let Answer { status, reply } = self.0.call(&request).await?;
+        let account = Account { endpoint: &endpoint, status, keys: &known, rows: first, done: None };
+        let mut rows = account.settle(&reply.errors)?;
+        let rest = &keys[rows.len()..];
+        if !rest.is_empty() {
+            rows.extend(self.add_rest(list, key, rest).await);
+        }
+        Ok(rows)
     }
 
     /// Adds contacts to a list, each found by the value of its field `key` (Emarsys API: Add contacts to a list).
@@ -83,6 +163,52 @@ impl Lists<'_> {
         keys: &[impl AsRef<str>],
     ) -> Result<Vec<RowResult>> {
         self.change::<RemoveMembers<'_>>(list, key.into(), &rows::texts(keys)).await
+    }
+
+    /// Gives a list another name (Emarsys API: Rename a contact list).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the name is empty; else as [`Client::send`], with the codes
+    /// 3005 (the name exists) and 3006 (no such list).
+    pub async fn rename(&self, list: ListId, name: &str) -> Result<()> {
+        if name.trim().is_empty() {
+            return Err(Error::config("a contact list cannot have an empty name"));
+        }
+        self.0.send(&RenameList { list, name }).await.map(|Ignored| ())
+    }
+
+    /// Deletes a list (Emarsys API: Delete a contact list). Its contacts stay.
+    ///
+    /// # Errors
+    /// As [`Client::send`], with the codes 3006 (no such list) and 3008 (a combined segment uses it).
+    pub async fn delete(&self, list: ListId) -> Result<()> {
+        self.0.send(&DeleteList { list }).await.map(|Ignored| ())
+    }
+
+    /// How many contacts are in a list (Emarsys API: Count contacts in a contact list).
+    ///
+    /// # Errors
+    /// As [`Client::send`], with code 3006 if there is no such list.
+    pub async fn count(&self, list: ListId) -> Result<u64> {
+        self.0.send(&CountMembers { list }).await.map(|Count(count)| count)
+    }
+
+    /// Whether a contact is in a list (Emarsys API: Look up a contact in a contact list).
+    ///
+    /// # Errors
+    /// As [`Client::send`], with code 3006 if there is no such list.
+    pub async fn contains(&self, list: ListId, contact: ContactId) -> Result<bool> {
+        self.0.send(&FindMember { list, contact }).await.map(|Flag(found)| found)
+    }
+
+    async fn add_rest(&self, list: ListId, key: KeyField, keys: &[&str]) -> Vec<RowResult> {
+        match self.add(list, key, keys).await {
+            Ok(results) => results,
+            Err(error) => {
+                let error = Arc::new(error);
+                keys.iter().map(|_| RowResult::Failed(Arc::clone(&error))).collect()
+            }
+        }
     }
 
     async fn change<'a, R>(&self, list: ListId, key: KeyField, keys: &'a [&'a str]) -> Result<Vec<RowResult>>
@@ -120,7 +246,20 @@ impl Request for ListLists {
 #[derive(Deserialize)]
 struct ListReply {
     id: ListId,
-    name: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    created: Option<String>,
+}
+
+impl From<ListReply> for ContactList {
+    fn from(list: ListReply) -> Self {
+        Self {
+            id: list.id,
+            name: list.name.unwrap_or_default(),
+            created: list.created.and_then(|text| reply::local_time(&text)),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -129,6 +268,17 @@ struct CreateList<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
     key_id: KeyField,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_ids: Option<&'a [&'a str]>,
+}
+
+impl<'a> CreateList<'a> {
+    fn new(name: &'a str, description: Option<&'a str>) -> Result<Self> {
+        if name.trim().is_empty() {
+            return Err(Error::config("a contact list to be created has no name"));
+        }
+        Ok(Self { name, description, key_id: FieldId::EMAIL.into(), external_ids: None })
+    }
 }
 
 impl Request for CreateList<'_> {
@@ -142,6 +292,8 @@ impl Request for CreateList<'_> {
 #[derive(Deserialize)]
 struct Created {
     id: ListId,
+    #[serde(default)]
+    errors: RowErrors,
 }
 
 #[derive(Serialize)]
@@ -202,6 +354,93 @@ struct MembersReply {
     errors: RowErrors,
 }
 
+#[derive(Serialize)]
+#[serde(transparent)]
+struct ReplaceMembers<'a>(Members<'a>);
+
+impl Request for ReplaceMembers<'_> {
+    type Reply = MembersReply;
+    const METHOD: Method = Method::Post;
+    const ENDPOINT: &'static str = "contactlist/{id}/replace";
+    const EFFECT: Effect = Effect::Idempotent;
+    const PERMISSION: Option<&'static str> = Some("contactlist.replace");
+
+    fn path(&self) -> Cow<'_, str> {
+        Path::new(&[&"contactlist", &self.0.list, &"replace"]).into()
+    }
+}
+
+#[derive(Serialize)]
+struct RenameList<'a> {
+    #[serde(skip)]
+    list: ListId,
+    name: &'a str,
+}
+
+impl Request for RenameList<'_> {
+    type Reply = Ignored;
+    const METHOD: Method = Method::Post;
+    const ENDPOINT: &'static str = "contactlist/{id}/rename";
+    const EFFECT: Effect = Effect::Write;
+    const PERMISSION: Option<&'static str> = Some("contactlist.rename");
+
+    fn path(&self) -> Cow<'_, str> {
+        Path::new(&[&"contactlist", &self.list, &"rename"]).into()
+    }
+}
+
+#[derive(Serialize)]
+struct DeleteList {
+    #[serde(skip)]
+    list: ListId,
+}
+
+impl Request for DeleteList {
+    type Reply = Ignored;
+    const METHOD: Method = Method::Post;
+    const ENDPOINT: &'static str = "contactlist/{id}/deletelist";
+    const EFFECT: Effect = Effect::Write;
+    const PERMISSION: Option<&'static str> = Some("contactlist.delete");
+
+    fn path(&self) -> Cow<'_, str> {
+        Path::new(&[&"contactlist", &self.list, &"deletelist"]).into()
+    }
+}
+
+#[derive(Serialize)]
+struct CountMembers {
+    list: ListId,
+}
+
+impl Request for CountMembers {
+    type Reply = Count;
+    const METHOD: Method = Method::Get;
+    const ENDPOINT: &'static str = "contactlist/{id}/count";
+    const EFFECT: Effect = Effect::Read;
+    const PERMISSION: Option<&'static str> = Some("contactlist.contact.count");
+
+    fn path(&self) -> Cow<'_, str> {
+        Path::new(&[&"contactlist", &self.list, &"count"]).into()
+    }
+}
+
+#[derive(Serialize)]
+struct FindMember {
+    list: ListId,
+    contact: ContactId,
+}
+
+impl Request for FindMember {
+    type Reply = Flag;
+    const METHOD: Method = Method::Get;
+    const ENDPOINT: &'static str = "contactlist/{id}/contacts/{contactId}";
+    const EFFECT: Effect = Effect::Read;
+
+    fn path(&self) -> Cow<'_, str> {
+        Path::new(&[&"contactlist", &self.list, &"contacts", &self.contact]).into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,7 +458,9 @@ mod tests {
             {"id":"4711","name":"spring_buyers","created":"2026-03-01 10:15:00","type":0},{"id":12,"name":"x"}]}"#;
         let (client, script) = client([Answer::reply(200, reply)]);
         let lists = client.lists().list().await.unwrap();
-        assert_eq!(lists[0], ContactList { id: ListId::new(4711), name: "spring_buyers".to_owned() });
+        let created = chrono::NaiveDate::from_ymd_opt(2026, 3, 1).and_then(|day| day.and_hms_opt(10, 15, 0));
+        let spring = ContactList { id: ListId::new(4711), name: "spring_buyers".to_owned(), created };
+        assert_eq!(lists[0], spring);
         assert_eq!(lists[1].id, ListId::new(12));
         assert_eq!(script.sent()[0].url, "https://api.emarsys.net/api/v2/contactlist");
     }
@@ -277,5 +518,113 @@ mod tests {
         let error = client.lists().add(ListId::new(4711), FieldId::EMAIL, &["a"]).await.unwrap_err();
         let refusal = error.cause::<Refusal>().unwrap();
         assert_eq!((refusal.endpoint.as_str(), refusal.code), ("POST contactlist/{id}/add", Some(3004)));
+    }
+
+    fn codes(rows: &[RowResult]) -> Vec<i64> {
+        let code = |row: &RowResult| match row {
+            RowResult::Done => 0,
+            RowResult::Rejected(rejection) => rejection.code(),
+            RowResult::Failed(error) => match error.delivery() {
+                crate::Delivery::NotSent => -1,
+                crate::Delivery::Refused => -2,
+                crate::Delivery::Unknown => -3,
+            },
+        };
+        rows.iter().map(code).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn list_is_created_with_those_who_exist() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{"id":4711,"errors":
+            {"zoe@shop.test":{"2008":"No contact found with the external id: 3 - zoe@shop.test"}}}}"#;
+        let bare = r#"{"replyCode":0,"replyText":"OK","data":{"id":"4712"}}"#;
+        let (client, script) = client([Answer::reply(200, reply), Answer::reply(200, bare)]);
+        let keys = ["ada@shop.test", "zoe@shop.test"];
+        let made =
+            client.lists().create_with("spring", Some("by sync"), FieldId::EMAIL, &keys).await.unwrap();
+        assert_eq!((made.id, codes(&made.rows)), (ListId::new(4711), vec![0, 2008]));
+        let made = client.lists().create_with("empty", None, FieldId::EMAIL, &[""; 0]).await.unwrap();
+        assert_eq!((made.id, made.rows.len()), (ListId::new(4712), 0));
+        let sent = script.sent();
+        assert_eq!(
+            sent[0].body,
+            r#"{"name":"spring","description":"by sync","key_id":"3","external_ids":["ada@shop.test","zoe@shop.test"]}"#
+        );
+        assert_eq!(sent[1].body, r#"{"name":"empty","key_id":"3"}"#);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_beyond_the_limit_are_added_and_their_failure_is_theirs_alone() {
+        let keys: Vec<String> = (0..10_001).map(|row| format!("k{row}")).collect();
+        let created = r#"{"replyCode":0,"replyText":"OK","data":{"id":4711,"errors":[]}}"#;
+        let replaced = r#"{"replyCode":0,"replyText":"OK","data":{"inserted_contacts":10000,"errors":[]}}"#;
+        let (client, script) = client([
+            Answer::reply(200, created),
+            Answer::reply(403, "Forbidden"),
+            Answer::reply(200, replaced),
+            Answer::reply(200, replaced),
+        ]);
+        let made = client.lists().create_with("big", None, FieldId::EMAIL, &keys).await.unwrap();
+        assert_eq!((made.rows.len(), &codes(&made.rows)[9_999..]), (10_001, &[0, -2][..]));
+        let rows = client.lists().replace(ListId::new(4711), FieldId::EMAIL, &keys).await.unwrap();
+        assert_eq!(codes(&rows), vec![0; 10_001]);
+        let paths: Vec<_> =
+            script.sent().iter().map(|sent| sent.url.rsplit('/').next().unwrap().to_owned()).collect();
+        assert_eq!(paths, ["contactlist", "add", "replace", "add"]);
+        assert_eq!(script.sent()[3].body, r#"{"key_id":"3","external_ids":["k10000"]}"#);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn list_can_be_emptied() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{"inserted_contacts":0,"errors":[]}}"#;
+        let (client, script) = client([Answer::reply(200, reply)]);
+        let rows = client.lists().replace(ListId::new(4711), FieldId::EMAIL, &[""; 0]).await.unwrap();
+        assert!(rows.is_empty());
+        assert_eq!(script.sent()[0].body, r#"{"key_id":"3","external_ids":[]}"#);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn list_is_renamed_counted_searched_and_deleted() {
+        let ok =
+            |data: &str| Answer::reply(200, format!(r#"{{"replyCode":0,"replyText":"OK","data":{data}}}"#));
+        let (client, script) = client([
+            ok(r#"{"id":"4711","name":"new"}"#),
+            ok("123"),
+            ok(r#""7""#),
+            ok("true"),
+            ok("false"),
+            ok("{}"),
+            ok(r#""""#),
+            Answer::reply(
+                404,
+                r#"{"replyCode":3006,"replyText":"No contact list found with the specified ID.","data":""}"#,
+            ),
+        ]);
+        let (lists, list, contact) = (client.lists(), ListId::new(4711), ContactId::new(700_001));
+        lists.rename(list, "new").await.unwrap();
+        assert_eq!((lists.count(list).await.unwrap(), lists.count(list).await.unwrap()), (123, 7));
+        assert!(lists.contains(list, contact).await.unwrap());
+        assert!(!lists.contains(list, contact).await.unwrap());
+        lists.delete(list).await.unwrap();
+        lists.delete(list).await.unwrap();
+        let error = lists.count(list).await.unwrap_err();
+        assert_eq!(error.cause::<crate::emarsys::Refusal>().unwrap().code, Some(3006));
+        let sent = script.sent();
+        let paths: Vec<_> =
+            sent.iter().map(|sent| (sent.method, sent.url.split_once("/v2/").unwrap().1)).collect();
+        assert_eq!(
+            paths[..7],
+            [
+                ("POST", "contactlist/4711/rename"),
+                ("GET", "contactlist/4711/count"),
+                ("GET", "contactlist/4711/count"),
+                ("GET", "contactlist/4711/contacts/700001"),
+                ("GET", "contactlist/4711/contacts/700001"),
+                ("POST", "contactlist/4711/deletelist"),
+                ("POST", "contactlist/4711/deletelist"),
+            ]
+        );
+        assert_eq!(sent[0].body, r#"{"name":"new"}"#);
+        assert!(lists.rename(list, " ").await.is_err());
     }
 }

@@ -20,12 +20,16 @@
 //! # }
 //! ```
 //!
-//! * A write that may have been applied is never sent twice: its error says [`Delivery::Unknown`](crate::Delivery).
+//! * A write that may have been applied is not sent again, unless twice is the same as once ([`Effect`]): its error says
+//!   [`Delivery::Unknown`](crate::Delivery).
 //! * A row counts as done only if the reply accounts for every row of its request.
 //! * The request limit of the API user is kept, whatever the number of callers; see [`Limiter`].
 //! * No key, value or secret is in an error, a log line or a `Debug`. Text from the server is not passed on.
 //!
-//! One event of `tracing` per request tells endpoint, status, reply code, attempt and duration.
+//! Each request is a span of `tracing` with one event per attempt: endpoint, status, reply code, attempt, duration and how
+//! many requests are left.
+//!
+#![doc = include_str!("endpoints.md")]
 
 mod auth;
 mod builder;
@@ -62,22 +66,31 @@ mod words;
 pub use auth::Credentials;
 pub use builder::ClientBuilder;
 pub use client::Client;
-pub use combined::Combined;
-pub use contacts::{Contact, ContactData, Contacts};
+pub use combined::{Combined, CombinedDefinition, CombinedSegment, Relation, SegmentSet};
+pub use contacts::{
+    Contact, ContactData, Contacts, Mailing, Merge, MergeRule, QueriedContact, Query, Unsubscription,
+    Upserted, Written,
+};
 pub use destination::{ContactsDestination, ListRef};
 pub use events::{Events, Trigger};
-pub use exports::Exports;
+pub use exports::{
+    Delimiter, Distribution, ExportRef, ExportRow, ExportState, ExportStatus, Exports, NewExport, Origin,
+    TimeRange,
+};
 pub use fields::{ApplicationType, Choice, Field, Fields, NewField};
 pub use ids::{ContactId, EmailId, EventId, ExportId, FieldId, KeyField, ListId, RunId, SegmentId, SourceId};
 pub use limiter::Limiter;
-pub use lists::{ContactList, Lists};
+pub use lists::{ContactList, CreatedList, Lists};
 pub use polling::Polling;
 pub use refusal::{Refusal, Rejection};
 pub use relational::{RelationalData, Table};
 pub use request::{Effect, Method, ReplyForm, Request, Root, Version};
 pub use retry::RetryPolicy;
 pub use rows::{Lookup, RowResult};
-pub use segments::Segments;
+pub use segments::{
+    ContactRun, Criteria, NewSegment, Operator, RunResult, RunStatus, Segment, SegmentRun, SegmentType,
+    Segments,
+};
 pub use settings::Settings;
 pub use sources::{ContactSource, Sources};
 pub use system::SystemField;

@@ -78,6 +78,32 @@ impl Refusal {
     pub fn is_not_ready(&self) -> bool {
         self.status == 202
     }
+
+    /// What a code means under this status and endpoint, if it means something else elsewhere.
+    fn meaning_here(&self, code: i64) -> Option<&'static str> {
+        let (_, path) = self.endpoint.split_once(' ').unwrap_or_default();
+        let resource = path.split('/').next().unwrap_or_default();
+        Some(match (code, self.status, resource) {
+            (1008, _, "filter") if path.ends_with("/delete") => {
+                "something else depends on the segment; delete that first"
+            }
+            (1008, _, "filter") => {
+                "the segment's name exists, or its criteria are not valid: check fields, operators and values, and that \
+                 every `and` and `or` has children"
+            }
+            (7001 | 7002, 403, _) => "a limit on the sending of e-mails; ask Emarsys",
+            (7003, 500, _) => meaning(1003),
+            (9001..=9004, 403, _) => "",
+            (10001, 202, _) => "the result is not ready yet",
+            (10001, _, "filter") => "the limit or the offset is not valid",
+            (10001, _, "export" | "email") => "the number or a parameter of the export is not valid",
+            (10001, _, _) if matches!(path, "contact/getchanges" | "contact/getregistrations") => {
+                "a parameter of the export is not valid"
+            }
+            (13001, _, path) if path != "combinedsegments" => "the external id was not found",
+            _ => return None,
+        })
+    }
 }
 
 impl Rejection {
@@ -114,6 +140,11 @@ impl Rejection {
         }
     }
 
+    /// What is said of a request, said of each of its rows.
+    pub(crate) fn of(refusal: &Refusal) -> Self {
+        Self { code: refusal.code.unwrap_or_default(), field: refusal.field, exists: refusal.exists }
+    }
+
     /// What an entry of a reply says; `None` if it has no code.
     pub(crate) fn new(error: &RowError) -> Option<Self> {
         let code = error.code?;
@@ -135,7 +166,11 @@ impl fmt::Display for Refusal {
         write!(f, "{}: HTTP {}, ", self.endpoint, self.status)?;
         // With 401 the code is one that says other things elsewhere.
         let code = self.code.filter(|_| self.status != 401);
-        let meaning = if self.exists { meaning(2009) } else { code.map_or("", meaning) };
+        let meaning = match code {
+            _ if self.exists => meaning(2009),
+            Some(code) => self.meaning_here(code).unwrap_or_else(|| meaning(code)),
+            None => "",
+        };
         write_reason(f, self.code, self.field, meaning)
     }
 }
@@ -165,6 +200,14 @@ fn write_reason(
 fn meaning(code: i64) -> &'static str {
     match code {
         1 => "the request was not understood, or a part of its path is not valid",
+        257 => "the field cannot be deleted: a form uses it",
+        259 => "the field cannot be deleted: it is not one of the account's own",
+        260 => "the field cannot be deleted: an export uses it",
+        261 => "the field cannot be deleted: segments use it",
+        262 => "the field cannot be deleted: an import uses it",
+        263 => "system fields cannot be deleted or changed",
+        264 => "the field cannot be deleted: a feature of Emarsys uses it",
+        265 => "the field cannot be deleted: programs use it",
         1000 => "too many contacts in one request",
         1001 | 1006 | 1016 => "a parameter is missing or not valid",
         1002 => "unknown language code",
@@ -184,8 +227,10 @@ fn meaning(code: i64) -> &'static str {
         2009 => "a contact with this key exists",
         2010 => "several contacts have this key; merge or delete the duplicates in Emarsys",
         2012 => "no contact has this internal id",
-        2013 => "no contact source has this id",
-        2014 => "no field was asked for",
+        2013 | 7002 => "no contact source has this id",
+        2014 | 3007 => "no field was asked for",
+        2015 => "contacts cannot be searched by this field: it has no index, which Emarsys makes on request",
+        2016 => "the limit is not valid",
         2020 | 3006 => "no contact list has this id; it may have been deleted",
         3001 => "the list has no name",
         3002 => "too many keys for one call about a list",
@@ -195,7 +240,23 @@ fn meaning(code: i64) -> &'static str {
         }
         3005 => "a contact list of this name exists",
         3008 => "the contact list is used by a combined segment",
+        4000 => "a parameter of the export is not valid; check the list or segment, fields and time range",
+        4001 => "the same export is running already; wait for it",
+        4002 => "there is no export of this kind",
+        4003 => "the file of the export is gone; start the export again",
+        4004 => "the export was not made for download; start one with the distribution `local`",
+        4005 => "the export is still in progress; ask again later",
+        4006 => "the file of the export was not found; start the export again",
+        4007 => "Emarsys failed to give out the export; try again later",
+        5001 => "no external event has this id",
+        5008 => "the data of the event are too large",
+        5009 => "the data of the event are not valid JSON",
+        5010 => "the time of the event is not valid",
+        5011 => "the data of the event are not an object",
+        5012 => "the event is in use",
+        7001 => "a contact source of this name exists",
         7003 | 15011 => "too many requests",
+        8029 => "this feature is not available for the account; ask Emarsys",
         9001 => "the field's name or string id is not valid",
         9002 => "a field of this name or string id exists",
         9003 => "the field's name or string id is reserved",
@@ -203,7 +264,21 @@ fn meaning(code: i64) -> &'static str {
         9005 => "the field needs a name and a type",
         9006 => "fields of this type cannot be made or deleted through the API",
         10001 => "a parameter is not valid, or the result is not ready yet",
+        10002 => "no segment has this id; it may have been deleted",
         10003 | 6028 => "another evaluation is running; try again later",
+        10004 => "the contact criteria of the segment are not valid JSON",
+        10005 => "the type of the segment is not valid for this call",
+        10008 => "no run of a segment has this id; start another one",
+        10009 => "the contact that the segment is to be evaluated for is missing",
+        13001 => "no combined segment has this id; it may have been deleted",
+        13002..=13005 => "the name or the definition of the combined segment is not valid",
+        15002 => "too many records in one request; a request has at most 1,000",
+        15004 => "no table has this name",
+        15006 => "Emarsys failed on its side with the relational data; try again later",
+        15007 => "records cannot be searched by this column: it has no index",
+        15009 => "this is not possible with a view",
+        15010 => "no connection has this name",
+        15001..=15013 => "the relational data were not accepted; check table, columns and values",
         _ => "",
     }
 }
@@ -246,5 +321,33 @@ mod tests {
             rejection.to_string(),
             "reply code 2007, field 14: a value does not fit its field; check its type, format and choice id"
         );
+    }
+
+    #[test]
+    fn code_means_what_it_means_under_its_status_and_endpoint() {
+        let shown = |endpoint: &str, status, code| {
+            let refusal =
+                Refusal { endpoint: endpoint.into(), status, code: Some(code), field: None, exists: false };
+            refusal.to_string()
+        };
+        for (endpoint, status, code, part) in [
+            ("GET filter/{id}/delete", 400, 1008, "depends on the segment"),
+            ("PUT filter", 400, 1008, "name exists"),
+            ("POST contactlist", 400, 1008, "the contact list does not exist"),
+            ("GET filter/{id}/contacts", 202, 10001, "not ready yet"),
+            ("GET filter/{id}/contacts", 400, 10001, "limit or the offset"),
+            ("POST export/filter", 400, 10001, "parameter of the export"),
+            ("POST contact/getdata", 429, 7003, "too many requests"),
+            ("POST contact/getdata", 500, 7003, "failed on its side"),
+            ("POST source/create", 400, 7001, "source of this name exists"),
+            ("POST source/create", 403, 7001, "sending of e-mails"),
+            ("GET combinedsegments/{id}", 404, 13001, "no combined segment"),
+            ("POST contact/merge", 404, 13001, "external id was not found"),
+            ("GET export/{id}/data", 404, 4005, "still in progress"),
+            ("GET export/{id}/data", 410, 4003, "file of the export is gone"),
+        ] {
+            let shown = shown(endpoint, status, code);
+            assert!(shown.contains(part), "{shown}");
+        }
     }
 }

@@ -30,7 +30,7 @@ pub struct RelationalData<'a>(pub(crate) &'a Client);
 impl<'a> RelationalData<'a> {
     /// A table of a connection, both by the names that they have in Emarsys. Nothing is asked yet.
     pub fn table(&self, connection: impl Into<String>, table: impl Into<String>) -> Table<'a> {
-        Table { client: self.0, connection: connection.into(), table: table.into() }
+        Table { client: self.0, connection: connection.into(), name: table.into() }
     }
 }
 
@@ -59,7 +59,7 @@ impl<'a> RelationalData<'a> {
 pub struct Table<'a> {
     client: &'a Client,
     connection: String,
-    table: String,
+    name: String,
 }
 
 impl Table<'_> {
@@ -140,7 +140,7 @@ impl Table<'_> {
 
     fn path(&self, action: Option<&str>) -> Path {
         let mut parts: Vec<&dyn Display> =
-            vec![&"connections", &self.connection, &"tables", &self.table, &"records"];
+            vec![&"connections", &self.connection, &"tables", &self.name, &"records"];
         if let Some(action) = &action {
             parts.push(action);
         }

@@ -4,6 +4,7 @@
 //! may be printed as `[]`, `""`, `false`, `null` or not at all; the text of a reply decides nothing but which of
 //! the meanings of a reply code is meant, and goes nowhere, because it may quote the key of a person.
 
+use chrono::NaiveDateTime;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _, IgnoredAny},
@@ -154,6 +155,43 @@ impl<'de> Deserialize<'de> for Ignored {
     }
 }
 
+/// A number of something, which may be printed as a string.
+#[derive(Debug)]
+pub(crate) struct Count(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let count = number(&value).and_then(|count| count.try_into().ok());
+        count.map(Self).ok_or_else(|| D::Error::custom("expected a number of something"))
+    }
+}
+
+/// A yes or no, which may be printed as a number, a text, or, if no, as anything empty.
+#[derive(Debug)]
+pub(crate) struct Flag(pub(crate) bool);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Bool(flag) => Ok(Self(flag)),
+            empty if is_empty(&empty) => Ok(Self(false)),
+            Value::String(text) if text == "true" => Ok(Self(true)),
+            Value::String(text) if text == "false" => Ok(Self(false)),
+            other => match number(&other) {
+                Some(0) => Ok(Self(false)),
+                Some(1) => Ok(Self(true)),
+                _ => Err(D::Error::custom("expected yes or no")),
+            },
+        }
+    }
+}
+
+/// A time as replies print it, in the local time of Emarsys; `None` if it is none.
+pub(crate) fn local_time(text: &str) -> Option<NaiveDateTime> {
+    NaiveDateTime::parse_from_str(text.trim(), "%Y-%m-%d %H:%M:%S").ok()
+}
+
 /// A list, which may be printed as an object with numbers for keys, and if empty as nearly anything.
 #[derive(Debug)]
 pub(crate) struct List<T>(pub(crate) Vec<T>);
@@ -287,7 +325,21 @@ pub(crate) fn number(value: &Value) -> Option<i64> {
     }
 }
 
-fn is_empty(value: &Value) -> bool {
+/// A number of 0 or more that need not be there.
+pub(crate) fn optional_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(number(&value).and_then(|number| number.try_into().ok()))
+}
+
+/// A text that need not be there, and if empty is printed as nearly anything.
+pub(crate) fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let is_text = matches!(value, Value::String(_) | Value::Number(_)) && !is_empty(&value);
+    Ok(is_text.then(|| key_text(&value)))
+}
+
+/// Whether a value is one of the ways in which nothing is printed.
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),

@@ -1,7 +1,6 @@
 //! The account itself (Emarsys API: Settings).
 
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use super::{
     reply,
@@ -13,7 +12,7 @@ use super::{
 #[non_exhaustive]
 pub struct Settings {
     /// The number of the account; some accounts do not tell.
-    #[serde(default, deserialize_with = "number")]
+    #[serde(default, deserialize_with = "reply::optional_number")]
     pub id: Option<u64>,
     /// The host name of the installation.
     #[serde(default)]
@@ -28,7 +27,7 @@ pub struct Settings {
     #[serde(default)]
     pub country: Option<String>,
     /// How many contacts the account has; some accounts do not tell.
-    #[serde(default, rename = "totalContacts", deserialize_with = "number")]
+    #[serde(default, rename = "totalContacts", deserialize_with = "reply::optional_number")]
     pub contacts: Option<u64>,
 }
 
@@ -41,11 +40,6 @@ impl Request for ReadSettings {
     const ENDPOINT: &'static str = "settings";
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("customer.settings");
-}
-
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    Ok(reply::number(&value).and_then(|number| number.try_into().ok()))
 }
 
 #[cfg(test)]

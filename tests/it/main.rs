@@ -2,6 +2,7 @@
 
 mod contacts;
 mod edges;
+mod emarsys;
 mod fixture;
 mod mapping;
 mod other_clients;

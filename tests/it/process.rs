@@ -55,6 +55,7 @@ impl Ended {
         let Self { out, err, .. } = &self;
         assert_eq!(self.status, Some(status), "\n--- stdout\n{out}\n--- stderr\n{err}");
         assert!(!err.contains("panicked"), "{err}");
+        assert!(!crate::watch::is_told(err), "{err}");
         self
     }
 }

@@ -108,7 +108,8 @@ mod tests {
     use super::*;
 
     fn found(list: impl Into<ListRef>) -> Result<u64, String> {
-        let list_of = |id, name: &str| ContactList { id: ListId::new(id), name: name.to_owned() };
+        let list_of =
+            |id, name: &str| ContactList { id: ListId::new(id), name: name.to_owned(), created: None };
         let lists = [
             list_of(1, "Customers"),
             list_of(2, "customers"),

@@ -59,19 +59,6 @@ impl Transport for Distant {
     }
 }
 
-#[derive(serde::Serialize)]
-struct Upsert {
-    key_id: &'static str,
-    contacts: Vec<Contact>,
-}
-
-impl crate::emarsys::Request for Upsert {
-    type Reply = serde_json::Value;
-    const METHOD: crate::emarsys::Method = crate::emarsys::Method::Put;
-    const ENDPOINT: &'static str = "contact/?create_if_not_exists=1";
-    const EFFECT: crate::emarsys::Effect = crate::emarsys::Effect::Write;
-}
-
 struct Party {
     client: Client,
     way: Arc<Distant>,
@@ -103,8 +90,8 @@ impl Party {
                 let contacts: Vec<_> = (0..10)
                     .map(|row| Contact::new(FieldId::EMAIL, format!("{name}{request}-{row}@shop.test")))
                     .collect();
-                let written = self.client.send(&Upsert { key_id: "3", contacts }).await.unwrap();
-                assert_eq!(written["ids"].as_array().unwrap().len(), 10);
+                let upserted = self.client.contacts().upsert(FieldId::EMAIL, &contacts, None).await.unwrap();
+                assert_eq!(upserted.created.len(), 10);
             })
             .await;
     }

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
+
 use super::{
     auth::{Auth, Caller},
     campaigns, contacts,
@@ -11,6 +13,7 @@ use super::{
     endpoint::{Api, Endpoint, Route},
     events,
     exchange::{Answer, Reaction, Request, Response},
+    exports,
     faults::{Effect, Faults, Twist},
     fields,
     journal::Journal,
@@ -18,7 +21,7 @@ use super::{
     lists::{self, Edit},
     relational,
     reply::{self, Data, Failure},
-    settings, sources,
+    segments, settings, sources,
     store::Store,
     switches::Switches,
 };
@@ -79,9 +82,12 @@ impl Account {
         let ready: Vec<_> = self.late.drain(..ready).collect();
         for (due, request) in ready {
             let route = Route::of(&request.method, &request.target);
+            self.store.set_clock(due);
             // Its answer is lost anyway.
             let _ = self.carry_out(due, &request, &route, None);
         }
+        self.store.set_clock(now);
+        segments::finish_runs(&mut self.store, now);
     }
 
     /// Uses up what is left of both API users' limits.
@@ -187,6 +193,9 @@ impl Account {
                 Response::new(200, "application/json", data.to_string())
             }
             Ok(data) if route.api == Api::Relational => relational::success(switches, route.endpoint, &data),
+            Ok(Value::String(csv)) if route.endpoint == Endpoint::DownloadExport => {
+                Response::new(200, exports::CSV_TYPE, csv)
+            }
             Ok(data) => reply::success(&data),
             Err(failure) => failure.response(switches),
         }
@@ -244,6 +253,29 @@ fn call(cx: &mut Context<'_>, request: &Request, route: &Route) -> Data {
         Endpoint::ListContactData => lists::contact_data(cx, route),
         Endpoint::ContactIds => lists::contact_ids(cx, route.id, &route.query),
         Endpoint::ListContacts => lists::contacts(cx, request, route),
+        Endpoint::ListSegments
+        | Endpoint::CreateSegment
+        | Endpoint::ReadSegment
+        | Endpoint::ReadCriteria
+        | Endpoint::UpdateCriteria
+        | Endpoint::DeleteSegment
+        | Endpoint::SegmentContacts
+        | Endpoint::CountSegment
+        | Endpoint::FindInSegment
+        | Endpoint::RunForContact
+        | Endpoint::ReadContactRun
+        | Endpoint::RunSegment
+        | Endpoint::ReadRun
+        | Endpoint::ListCombinedSegments
+        | Endpoint::CreateCombinedSegment
+        | Endpoint::ReadCombinedSegment
+        | Endpoint::UpdateCombinedSegment => segments::call(cx, request, route),
+        Endpoint::ExportChanges
+        | Endpoint::ExportRegistrations
+        | Endpoint::ExportList
+        | Endpoint::ExportSegment
+        | Endpoint::ReadExport
+        | Endpoint::DownloadExport => exports::call(cx, request, route),
         Endpoint::Token | Endpoint::HealthCheck | Endpoint::Unknown => {
             Err(route.refusal.clone().unwrap_or_else(Failure::not_served))
         }

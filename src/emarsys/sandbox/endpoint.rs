@@ -88,6 +88,52 @@ pub enum Endpoint {
     ContactIds,
     /// `GET contactlist/{id}/contacts`, the deprecated read
     ListContacts,
+    /// `GET filter`
+    ListSegments,
+    /// `PUT filter`
+    CreateSegment,
+    /// `GET filter/{id}`
+    ReadSegment,
+    /// `GET filter/{id}/contact_criteria`
+    ReadCriteria,
+    /// `PUT filter/{id}/contact_criteria`
+    UpdateCriteria,
+    /// `GET filter/{id}/delete`, which deletes
+    DeleteSegment,
+    /// `GET filter/{id}/contacts`
+    SegmentContacts,
+    /// `GET filter/{id}/contacts/count`
+    CountSegment,
+    /// `GET filter/{id}/contacts/{contactId}`
+    FindInSegment,
+    /// `POST filter/{id}/single_runs`
+    RunForContact,
+    /// `GET filter/single_runs/{runId}`
+    ReadContactRun,
+    /// `POST filter/{id}/runs`
+    RunSegment,
+    /// `GET filter/runs/{runId}`, `GET filter/{id}/runs/{runId}`
+    ReadRun,
+    /// `GET combinedsegments`
+    ListCombinedSegments,
+    /// `POST combinedsegments`
+    CreateCombinedSegment,
+    /// `GET combinedsegments/{id}`
+    ReadCombinedSegment,
+    /// `POST combinedsegments/{id}`
+    UpdateCombinedSegment,
+    /// `POST contact/getchanges`
+    ExportChanges,
+    /// `POST contact/getregistrations`
+    ExportRegistrations,
+    /// `POST email/getcontacts`, the export of a contact list
+    ExportList,
+    /// `POST export/filter`
+    ExportSegment,
+    /// `GET export/{id}`
+    ReadExport,
+    /// `GET export/{id}/data`
+    DownloadExport,
     /// `GET /healthcheck`
     HealthCheck,
     /// A path or verb that the sandbox does not serve.
@@ -137,6 +183,29 @@ impl Endpoint {
             Self::ListContactData => "GET contactlist/{id}/contacts/data",
             Self::ContactIds => "GET contactlist/{id}/contactIds",
             Self::ListContacts => "GET contactlist/{id}/contacts",
+            Self::ListSegments => "GET filter",
+            Self::CreateSegment => "PUT filter",
+            Self::ReadSegment => "GET filter/{id}",
+            Self::ReadCriteria => "GET filter/{id}/contact_criteria",
+            Self::UpdateCriteria => "PUT filter/{id}/contact_criteria",
+            Self::DeleteSegment => "GET filter/{id}/delete",
+            Self::SegmentContacts => "GET filter/{id}/contacts",
+            Self::CountSegment => "GET filter/{id}/contacts/count",
+            Self::FindInSegment => "GET filter/{id}/contacts/{contactId}",
+            Self::RunForContact => "POST filter/{id}/single_runs",
+            Self::ReadContactRun => "GET filter/single_runs/{runId}",
+            Self::RunSegment => "POST filter/{id}/runs",
+            Self::ReadRun => "GET filter/runs/{runId}",
+            Self::ListCombinedSegments => "GET combinedsegments",
+            Self::CreateCombinedSegment => "POST combinedsegments",
+            Self::ReadCombinedSegment => "GET combinedsegments/{id}",
+            Self::UpdateCombinedSegment => "POST combinedsegments/{id}",
+            Self::ExportChanges => "POST contact/getchanges",
+            Self::ExportRegistrations => "POST contact/getregistrations",
+            Self::ExportList => "POST email/getcontacts",
+            Self::ExportSegment => "POST export/filter",
+            Self::ReadExport => "GET export/{id}",
+            Self::DownloadExport => "GET export/{id}/data",
             Self::HealthCheck => "GET healthcheck",
             Self::Unknown => "unknown",
         }
@@ -144,7 +213,8 @@ impl Endpoint {
 
     /// Whether it is there to change something, or to set something off.
     ///
-    /// `checkids` counts as a read, although it can be told to put what it finds into a list.
+    /// `checkids` counts as a read, although it can be told to put what it finds into a list. So do an export and a
+    /// run of a segment: they are ways to read, and the list that a run makes is its answer.
     pub fn is_write(self) -> bool {
         match self {
             Self::CreateField
@@ -167,7 +237,12 @@ impl Endpoint {
             | Self::RemoveFromList
             | Self::ReplaceList
             | Self::RenameList
-            | Self::DeleteList => true,
+            | Self::DeleteList
+            | Self::CreateSegment
+            | Self::UpdateCriteria
+            | Self::DeleteSegment
+            | Self::CreateCombinedSegment
+            | Self::UpdateCombinedSegment => true,
             Self::Token
             | Self::Settings
             | Self::ListFields
@@ -186,6 +261,24 @@ impl Endpoint {
             | Self::CountList
             | Self::ContactIds
             | Self::ListContacts
+            | Self::ListSegments
+            | Self::ReadSegment
+            | Self::ReadCriteria
+            | Self::SegmentContacts
+            | Self::CountSegment
+            | Self::FindInSegment
+            | Self::RunForContact
+            | Self::ReadContactRun
+            | Self::RunSegment
+            | Self::ReadRun
+            | Self::ListCombinedSegments
+            | Self::ReadCombinedSegment
+            | Self::ExportChanges
+            | Self::ExportRegistrations
+            | Self::ExportList
+            | Self::ExportSegment
+            | Self::ReadExport
+            | Self::DownloadExport
             | Self::HealthCheck
             | Self::Unknown => false,
         }
@@ -216,9 +309,10 @@ pub(super) enum Api {
 pub(super) struct Route {
     pub(super) api: Api,
     pub(super) endpoint: Endpoint,
-    /// The number in the path: of a field or a list; 0 where there is none.
+    /// The number in the path: of a field, a list, a segment or an export; 0 where there is none.
     pub(super) id: u64,
-    /// What else the path names: a contact in a list, or connection and table with a slash between.
+    /// What else the path names: a contact in a list or a segment, a run of a segment, or connection and table with a
+    /// slash between.
     pub(super) item: String,
     /// The language of a translated read.
     pub(super) language: Option<String>,
@@ -348,6 +442,19 @@ impl Route {
             ["contact", "delete"] => &[("POST", Endpoint::DeleteContacts)],
             ["contact", "checkids"] => &[("POST", Endpoint::CheckIds)],
             ["contact", "getdata"] => &[("POST", Endpoint::GetData)],
+            ["contact", "getchanges"] => &[("POST", Endpoint::ExportChanges)],
+            ["contact", "getregistrations"] => &[("POST", Endpoint::ExportRegistrations)],
+            ["email", "getcontacts"] => &[("POST", Endpoint::ExportList)],
+            ["email", "getresponses"] => return Err(Failure::bad(4002, "Invalid export type")),
+            ["export", ..] => self.find_export(parts)?,
+            ["filter", ..] => self.find_segment(parts)?,
+            ["combinedsegments"] => {
+                &[("GET", Endpoint::ListCombinedSegments), ("POST", Endpoint::CreateCombinedSegment)]
+            }
+            ["combinedsegments", id] => {
+                self.id = number(id)?;
+                &[("GET", Endpoint::ReadCombinedSegment), ("POST", Endpoint::UpdateCombinedSegment)]
+            }
             ["contactlist"] => &[("GET", Endpoint::ListLists), ("POST", Endpoint::CreateList)],
             ["contactlist", id] => {
                 self.id = number(id)?;
@@ -400,6 +507,55 @@ impl Route {
             ("POST", ["remove"]) => Ok(Endpoint::RemoveRecords),
             (_, [] | ["upsert" | "remove"]) => Err(Failure::wrong_verb()),
             _ => Err(Failure::not_served()),
+        }
+    }
+
+    fn find_segment(&mut self, parts: &[&str]) -> Result<&'static [(&'static str, Endpoint)], Failure> {
+        match *parts {
+            ["filter"] => return Ok(&[("GET", Endpoint::ListSegments), ("PUT", Endpoint::CreateSegment)]),
+            ["filter", "runs", run] => {
+                run.clone_into(&mut self.item);
+                return Ok(&[("GET", Endpoint::ReadRun)]);
+            }
+            ["filter", "single_runs", run] => {
+                run.clone_into(&mut self.item);
+                return Ok(&[("GET", Endpoint::ReadContactRun)]);
+            }
+            ["filter", id, ..] => self.id = number(id)?,
+            _ => {}
+        }
+        match parts.get(2..).unwrap_or_default() {
+            [] => Ok(&[("GET", Endpoint::ReadSegment)]),
+            ["contact_criteria"] => Ok(&[("GET", Endpoint::ReadCriteria), ("PUT", Endpoint::UpdateCriteria)]),
+            ["delete"] => Ok(&[("GET", Endpoint::DeleteSegment)]),
+            ["contacts"] => Ok(&[("GET", Endpoint::SegmentContacts)]),
+            ["contacts", "count"] => Ok(&[("GET", Endpoint::CountSegment)]),
+            ["contacts", contact] => {
+                self.item = number(contact)?.to_string();
+                Ok(&[("GET", Endpoint::FindInSegment)])
+            }
+            ["single_runs"] => Ok(&[("POST", Endpoint::RunForContact)]),
+            ["runs"] => Ok(&[("POST", Endpoint::RunSegment)]),
+            ["runs", run] => {
+                (*run).clone_into(&mut self.item);
+                Ok(&[("GET", Endpoint::ReadRun)])
+            }
+            rest => Err(Failure::action(rest.last().copied().unwrap_or_default())),
+        }
+    }
+
+    fn find_export(&mut self, parts: &[&str]) -> Result<&'static [(&'static str, Endpoint)], Failure> {
+        match *parts {
+            ["export", "filter"] => Ok(&[("POST", Endpoint::ExportSegment)]),
+            ["export", id] => {
+                self.id = number(id)?;
+                Ok(&[("GET", Endpoint::ReadExport)])
+            }
+            ["export", id, "data"] => {
+                self.id = number(id)?;
+                Ok(&[("GET", Endpoint::DownloadExport)])
+            }
+            _ => Err(Failure::action(parts.last().copied().unwrap_or_default())),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     context::Context,
     endpoint::Route,
     reply::{Data, Failure},
-    value,
+    segments, value,
 };
 
 const LANGUAGES: &str = " ar bg bp cn cz de dk el en es et fi fr he hi hr hu it jp ko lt lv mk mo mx nl no pl pr ro \
@@ -88,6 +88,11 @@ pub(super) fn delete(cx: &mut Context<'_>, id: u64) -> Data {
         return Err(Failure::bad(9006, "This type of field cannot be deleted via the API."));
     }
     let field = field.id();
+    let segments = segments::with_field(cx.store, field);
+    if !segments.is_empty() {
+        let text = format!("This field cannot be deleted. It is used in segments: {}", segments.join(", "));
+        return Err(Failure::bad(261, text));
+    }
     cx.store.delete_field(field);
     Ok(json!(""))
 }
@@ -131,7 +136,7 @@ fn no_such_field(name: &str) -> Failure {
     Failure::bad(1007, format!("No such field: {name}."))
 }
 
-fn check_language(code: Option<&str>) -> Result<(), Failure> {
+pub(super) fn check_language(code: Option<&str>) -> Result<(), Failure> {
     match code {
         Some(code) if code.trim().is_empty() || !LANGUAGES.contains(&format!(" {code} ")) => {
             Err(Failure::language())

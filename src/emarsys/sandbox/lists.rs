@@ -13,6 +13,7 @@ use super::{
     key::{self, Key},
     limits::{LIST_IDS_MAX, PAGE_DEFAULT, PAGE_MAX},
     reply::{Data, Failure, RowErrors, map_or_list},
+    segments,
     store::{Horizon, List},
     value::{self, Stored},
     vienna,
@@ -131,6 +132,9 @@ pub(super) fn rename(cx: &mut Context<'_>, list: u64, body: &Map<String, Value>)
 }
 
 pub(super) fn delete(cx: &mut Context<'_>, list: u64) -> Data {
+    if segments::uses_list(cx.store, list) {
+        return Err(Failure::bad(3008, "The contact list is used in a combined segment."));
+    }
     if cx.store.delete_list(list) { Ok(json!({})) } else { Err(Failure::no_list()) }
 }
 

@@ -27,7 +27,14 @@
 //! # }
 //! ```
 //!
-//! What it does not serve: segments, exports, sources, events, relational data, `contact/query`, `contact/merge`.
+//! Segments are really evaluated by their contact criteria; criteria about behaviour are kept, and met by everybody. An
+//! export holds what the account held when it was asked for, and is served as CSV if its `distribution_method` is
+//! `local`; the others are accepted and go nowhere.
+//!
+//! Events that are triggered and unsubscriptions set nothing off: they are kept, for the test to look at.
+//!
+//! What it does not serve: relational and AI segments, the export of responses, the notification of a finished export,
+//! `contact/last_change`, the list of events, programs, and e-mails.
 
 mod account;
 mod auth;
@@ -39,6 +46,7 @@ mod context;
 mod endpoint;
 mod events;
 mod exchange;
+mod exports;
 mod faults;
 mod fields;
 mod in_process;
@@ -49,6 +57,7 @@ mod lists;
 mod named;
 mod relational;
 mod reply;
+mod segments;
 mod server;
 mod settings;
 mod snapshot;
@@ -228,6 +237,12 @@ impl Sandbox {
     /// Puts a contact into a list; whether it was not in it before.
     pub fn add_to_list(&self, list: u64, contact: u64) -> bool {
         self.shared.now(|account, _| account.store.join(list, contact, SystemTime::UNIX_EPOCH))
+    }
+
+    /// Adds a segment and returns its id, also if its name exists already. `criteria` is a tree of contact criteria as
+    /// requests send it; one that a request could not send is met by nobody.
+    pub fn add_segment(&self, name: &str, criteria: &Value) -> u64 {
+        self.shared.now(|account, _| segments::add(&mut account.store, name, criteria))
     }
 
     /// Takes a contact out of a list; whether it was in it.

@@ -8,13 +8,14 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    // What belongs to the account but not to its contacts.
     campaigns::Campaigns,
-    catalog::{Catalog, EMAIL, StoredField},
+    catalog::{Catalog, EMAIL, OPT_IN, StoredField},
     events::{self, StoredTrigger},
+    exports::Exports,
     key::Key,
     named::Named,
     relational::Tables,
+    segments::Segments,
     sources,
     switches::EmailMatch,
     value::{self, Stored, canonical_number},
@@ -85,6 +86,10 @@ impl StoredList {
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) catalog: Catalog,
+    pub(super) segments: Segments,
+    pub(super) exports: Exports,
+    /// The moment of the request that is carried out, which is when a value changes.
+    now: SystemTime,
     email_match: EmailMatch,
     contacts: BTreeMap<u64, Contact>,
     uids: HashMap<String, u64>,
@@ -106,7 +111,15 @@ pub(super) struct Store {
 struct Contact {
     uid: String,
     created: SystemTime,
+    changed: Changed,
     values: BTreeMap<u32, Stored>,
+}
+
+/// When a value of a contact became another one for the last time; its creation is no change.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Changed {
+    pub(super) any: Option<SystemTime>,
+    pub(super) email_or_opt_in: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -133,6 +146,9 @@ impl Store {
     pub(super) fn new(email_match: EmailMatch) -> Self {
         Self {
             catalog: Catalog::new(),
+            segments: Segments::default(),
+            exports: Exports::default(),
+            now: SystemTime::UNIX_EPOCH,
             email_match,
             contacts: BTreeMap::new(),
             uids: HashMap::new(),
@@ -149,6 +165,11 @@ impl Store {
         }
     }
 
+    /// Says what time it is.
+    pub(super) fn set_clock(&mut self, now: SystemTime) {
+        self.now = now;
+    }
+
     pub(super) fn contact_count(&self) -> usize {
         self.contacts.len()
     }
@@ -162,9 +183,13 @@ impl Store {
         self.next_contact += 1;
         let uid = uid(id);
         self.uids.insert(uid.clone(), id);
-        self.contacts.insert(id, Contact { uid, created, values: BTreeMap::new() });
+        self.contacts
+            .insert(id, Contact { uid, created, changed: Changed::default(), values: BTreeMap::new() });
         for (field, value) in values {
             self.set(id, field, Some(value));
+        }
+        if let Some(contact) = self.contacts.get_mut(&id) {
+            contact.changed = Changed::default();
         }
         id
     }
@@ -172,6 +197,12 @@ impl Store {
     /// Writes or clears a value; nothing happens if there is no such contact.
     pub(super) fn set(&mut self, contact: u64, field: u32, value: Option<Stored>) -> bool {
         let Some(kept) = self.contacts.get_mut(&contact) else { return false };
+        if kept.values.get(&field) != value.as_ref() {
+            kept.changed.any = Some(self.now);
+            if matches!(field, EMAIL | OPT_IN) {
+                kept.changed.email_or_opt_in = Some(self.now);
+            }
+        }
         let form = value.as_ref().and_then(Stored::as_text).map(str::to_owned);
         let before = match value {
             Some(value) => kept.values.insert(field, value),
@@ -216,6 +247,19 @@ impl Store {
         self.contacts.get(&contact)?.values.get(&field)
     }
 
+    /// The contacts that a read sees, ascending.
+    pub(super) fn contacts(&self, horizon: Horizon) -> impl Iterator<Item = u64> + '_ {
+        self.contacts.iter().filter(move |(_, contact)| horizon.shows(contact.created)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn created(&self, contact: u64) -> Option<SystemTime> {
+        self.contacts.get(&contact).map(|contact| contact.created)
+    }
+
+    pub(super) fn changed(&self, contact: u64) -> Changed {
+        self.contacts.get(&contact).map(|contact| contact.changed).unwrap_or_default()
+    }
+
     pub(super) fn uid(&self, contact: u64) -> Option<&str> {
         self.contacts.get(&contact).map(|contact| contact.uid.as_str())
     }
@@ -238,11 +282,6 @@ impl Store {
         };
         found.retain(|id| self.contacts.get(id).is_some_and(|contact| horizon.shows(contact.created)));
         found
-    }
-
-    /// The contacts that a read sees.
-    pub(super) fn visible(&self, horizon: Horizon) -> impl Iterator<Item = u64> + '_ {
-        self.contacts.iter().filter(move |(_, contact)| horizon.shows(contact.created)).map(|(id, _)| *id)
     }
 
     pub(super) fn add_index(&mut self, field: u32) {
@@ -358,6 +397,10 @@ impl Store {
 }
 
 impl List {
+    pub(super) fn has_member(&self, contact: u64) -> bool {
+        self.members.contains_key(&contact)
+    }
+
     pub(super) fn members(&self, horizon: Horizon) -> impl Iterator<Item = u64> + '_ {
         self.members.iter().filter(move |(_, since)| horizon.shows(**since)).map(|(contact, _)| *contact)
     }

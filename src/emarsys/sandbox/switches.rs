@@ -50,6 +50,13 @@ pub struct Switches {
     pub(super) string_id_nine_digits: bool,
     pub(super) replays_refused: bool,
     pub(super) getdata_codes_as_text: bool,
+    pub(super) segment_evaluation: Duration,
+    pub(super) export_duration: Duration,
+    pub(super) exports_kept: Duration,
+    pub(super) export_header_counted: bool,
+    pub(super) export_header_repeated: bool,
+    pub(super) export_choice_ids: bool,
+    pub(super) changes_only_of_email_and_opt_in: bool,
 }
 
 /// What one bad row or key brings down.
@@ -145,6 +152,13 @@ impl Default for Switches {
             string_id_nine_digits: false,
             replays_refused: false,
             getdata_codes_as_text: false,
+            segment_evaluation: Duration::ZERO,
+            export_duration: Duration::ZERO,
+            exports_kept: Duration::MAX,
+            export_header_counted: false,
+            export_header_repeated: false,
+            export_choice_ids: false,
+            changes_only_of_email_and_opt_in: false,
         }
     }
 }
@@ -360,6 +374,53 @@ impl Switches {
     /// Whether `errorCode` in `getdata` is a string; by default it is a number.
     pub fn getdata_codes_as_text(mut self, yes: bool) -> Self {
         self.getdata_codes_as_text = yes;
+        self
+    }
+
+    /// How long it takes to evaluate a segment, from the first request that needs it: until then its contacts and
+    /// their count are answered with 202, and its runs are waiting. Default none.
+    pub fn segment_evaluation(mut self, duration: Duration) -> Self {
+        self.segment_evaluation = duration;
+        self
+    }
+
+    /// How long an export takes: it is scheduled during the first half, and in progress during the second. Default
+    /// none.
+    pub fn export_duration(mut self, duration: Duration) -> Self {
+        self.export_duration = duration;
+        self
+    }
+
+    /// How long the file of a finished export is kept; after that it is gone with 410. Default for ever.
+    pub fn exports_kept(mut self, duration: Duration) -> Self {
+        self.exports_kept = duration;
+        self
+    }
+
+    /// Whether the header of an export is a line like others for `offset` and `limit`; by default they count contacts
+    /// alone.
+    pub fn export_header_counted(mut self, yes: bool) -> Self {
+        self.export_header_counted = yes;
+        self
+    }
+
+    /// Whether every page of an export begins with the header, or only the first (default).
+    pub fn export_header_repeated(mut self, yes: bool) -> Self {
+        self.export_header_repeated = yes;
+        self
+    }
+
+    /// Whether an export shows choices by id, and the opt-in as `1` or `2`; by default it shows the labels of choices,
+    /// and `True` or `False`.
+    pub fn export_choice_ids(mut self, yes: bool) -> Self {
+        self.export_choice_ids = yes;
+        self
+    }
+
+    /// Whether only a change of e-mail or opt-in makes a contact part of an export of changes; by default any change
+    /// does.
+    pub fn changes_only_of_email_and_opt_in(mut self, yes: bool) -> Self {
+        self.changes_only_of_email_and_opt_in = yes;
         self
     }
 }

@@ -58,7 +58,7 @@ fn filtered(cx: &mut Context<'_>, query: &Query) -> Result<Vec<u64>, Failure> {
             return Err(Failure::bad(2015, format!("No index on column {field}")));
         }
         let with = if value.is_empty() {
-            cx.store.visible(horizon).filter(|id| is_empty(cx.store.value(*id, field))).collect()
+            cx.store.contacts(horizon).filter(|id| is_empty(cx.store.value(*id, field))).collect()
         } else {
             cx.store.find(Key::Field(field), value, horizon)
         };
@@ -67,7 +67,7 @@ fn filtered(cx: &mut Context<'_>, query: &Query) -> Result<Vec<u64>, Failure> {
             None => with,
         });
     }
-    Ok(passed.unwrap_or_else(|| cx.store.visible(horizon).collect()))
+    Ok(passed.unwrap_or_else(|| cx.store.contacts(horizon).collect()))
 }
 
 fn known_field(cx: &Context<'_>, name: &str) -> Result<u32, Failure> {

@@ -6,10 +6,13 @@ use super::*;
 const NONCE: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 fn wsse(digest: &str, created: &str) -> Request {
-    let header = format!(
+    Request::new("GET", "/api/v2/settings").header("X-WSSE", header(digest, created))
+}
+
+fn header(digest: &str, created: &str) -> String {
+    format!(
         r#"UsernameToken Username="sandbox001", PasswordDigest="{digest}", Nonce="{NONCE}",Created="{created}""#
-    );
-    Request::new("GET", "/api/v2/settings").header("X-WSSE", header)
+    )
 }
 
 fn hash(created: &str) -> [u8; 20] {
@@ -17,7 +20,17 @@ fn hash(created: &str) -> [u8; 20] {
 }
 
 fn signed(created: &str) -> Request {
-    wsse(&STANDARD.encode(hex::encode(hash(created))), created)
+    wsse(&digest(created), created)
+}
+
+fn digest(created: &str) -> String {
+    STANDARD.encode(hex::encode(hash(created)))
+}
+
+/// The same request as the user of v2 sends it when the clock has not been moved yet.
+pub(super) fn on_v2(method: &str, path: &str) -> Request {
+    let created = "2026-03-01T19:00:00Z";
+    Request::new(method, format!("/api/v2/{path}")).header("X-WSSE", header(&digest(created), created))
 }
 
 fn outcome(sandbox: &Sandbox, request: &Request) -> (u16, String) {

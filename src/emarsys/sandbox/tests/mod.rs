@@ -2,12 +2,16 @@
 //! sockets, on a clock that stands still until it is moved.
 
 mod auth;
+mod combined;
 mod contacts;
+mod exports;
 mod faults;
 mod fields;
 mod limits;
 mod lists;
 mod reads;
+mod segment_runs;
+mod segments;
 mod server;
 
 use std::{

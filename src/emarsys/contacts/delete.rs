@@ -1,0 +1,89 @@
+//! Deletion of contacts.
+
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use serde_json::Value;
+
+use super::{Contacts, ROWS_MAX};
+use crate::{
+    Result,
+    emarsys::{
+        client::Answer,
+        ids::KeyField,
+        refusal::{Refusal, Rejection},
+        reply::{RowErrors, number},
+        request::{Effect, Method, Request, endpoint},
+        rows::{self, Account, Keys, Parts, RowResult},
+    },
+};
+
+impl Contacts<'_> {
+    /// Deletes contacts **with everything known of them**, for good, each found by the value of its field `key`
+    /// (Emarsys API: Delete contacts). To take them out of a list only, there is
+    /// [`Lists::remove`](crate::emarsys::Lists::remove).
+    ///
+    /// There is one result per key, in their order: a contact that does not exist is rejected with 2008
+    /// ([`Rejection::is_missing`](crate::emarsys::Rejection::is_missing)), a key that several have with 2010. More than
+    /// 1,000 keys are sent as several requests, one after the other.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub async fn delete(&self, key: impl Into<KeyField>, keys: &[impl AsRef<str>]) -> Result<Vec<RowResult>> {
+        let (key, keys) = (key.into(), &rows::texts(keys)[..]);
+        let endpoint = endpoint::<DeleteContacts<'_>>();
+        let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
+        let mut parts = Parts::new(rows::split(&endpoint, keys, ROWS_MAX)?, RowResult::Failed);
+        while let Some(rows) = parts.next() {
+            let outcome = async {
+                match self.0.call(&DeleteContacts { key, keys: &keys[rows.clone()] }).await {
+                    Ok(Answer { status, reply }) => {
+                        let done = number(&reply.deleted_contacts).and_then(|count| count.try_into().ok());
+                        Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done }
+                            .settle(&reply.errors)
+                    }
+                    // Some replies have no errors of rows when there is nobody to delete.
+                    Err(error) => match error.cause::<Refusal>().filter(|refusal| refusal.is_missing()) {
+                        Some(refusal) => {
+                            let missing = RowResult::Rejected(Rejection::of(refusal));
+                            Ok(vec![missing; rows.len()])
+                        }
+                        None => Err(error),
+                    },
+                }
+            };
+            parts.settle(rows.clone(), outcome.await)?;
+        }
+        Ok(parts.finish())
+    }
+}
+
+struct DeleteContacts<'a> {
+    key: KeyField,
+    keys: &'a [&'a str],
+}
+
+/// The keys are under the name of their field.
+impl Serialize for DeleteContacts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("key_id", &self.key)?;
+        map.serialize_entry(&self.key, self.keys)?;
+        map.end()
+    }
+}
+
+impl Request for DeleteContacts<'_> {
+    type Reply = DeleteReply;
+    const METHOD: Method = Method::Post;
+    const ENDPOINT: &'static str = "contact/delete";
+    const EFFECT: Effect = Effect::Write;
+    const PERMISSION: Option<&'static str> = Some("contact.delete");
+}
+
+#[derive(Deserialize)]
+struct DeleteReply {
+    #[serde(default)]
+    errors: RowErrors,
+    /// How many, as a number or a string; older replies do not say.
+    #[serde(default)]
+    deleted_contacts: Value,
+}
