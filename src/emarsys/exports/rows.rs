@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn page_that_is_none_is_not_taken_for_an_export_of_nobody() {
-        for page in ["", "\n", "<html>Lovelace</html>", "{\"message\":\"Lovelace\"}", "{\"replyCode\":0,\"da"] {
+        for page in ["", "\n", "<html>Lovelace</html>", "{\"message\":\"Lovelace\"}", "{\"replyCode\":0,\"da"]
+        {
             let error = read(None, &[page]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Undecodable, "{page}");
             assert!(!error.to_string().contains("Lovelace"), "{error}");

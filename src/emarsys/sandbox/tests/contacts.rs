@@ -305,14 +305,6 @@ fn changed_email_is_found_under_the_new_one_only() {
 }
 
 #[test]
-fn source_id_is_a_number() {
-    let caller = Caller::new();
-    let row = |source| json!({"contacts": [{"3": "ada@shop.test", "source_id": source}]});
-    assert!(caller.data("PUT", UPSERT, &row(json!("crm")))["errors"]["ada@shop.test"]["2013"].is_string());
-    assert_eq!(caller.data("PUT", UPSERT, &row(json!(77))), json!({"ids": [700_001]}));
-}
-
-#[test]
 fn more_than_a_thousand_contacts_are_too_many() {
     let caller = Caller::new();
     let body = |count: usize| json!({"contacts": vec![row("ada@shop.test"); count]});

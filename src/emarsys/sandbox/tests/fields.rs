@@ -84,6 +84,8 @@ fn deleted_field_takes_its_values_along() {
     assert_eq!(caller.sandbox.contact(ada).unwrap().value(points), &Value::Null);
     assert!(caller.sandbox.field("Points").is_none());
     assert_eq!(caller.refusal("DELETE", &path, &Value::Null).0, 404);
+    let plain = Caller::switched(Switches::default().error_body(ErrorBody::Plain));
+    assert_eq!(plain.response("DELETE", &path, &Value::Null).body(), "No such field", "it has no code");
     assert_eq!(caller.refusal("DELETE", "field/1", &Value::Null), (400, 263));
     let voucher = caller.sandbox.add_field("Voucher", "voucher");
     assert_eq!(caller.refusal("DELETE", &format!("field/{voucher}"), &Value::Null), (400, 9006));
@@ -103,4 +105,17 @@ fn choices_have_text_ids_and_only_multiple_ones_a_bit() {
     assert_eq!(both, json!({"5": gender, sports.to_string(): choice}));
     assert_eq!(caller.refusal("GET", "field/999/choice", &Value::Null), (400, 1007));
     assert_eq!(caller.refusal("GET", "field/choices?fields=5,x", &Value::Null), (400, 1007));
+}
+
+#[test]
+fn languages_and_fields_of_choices_are_checked() {
+    let caller = Caller::new();
+    for path in ["field/translate/xx", "field/5/choice/translate/xx", "field/choices?fields=5&language=xx"] {
+        assert_eq!(caller.refusal("GET", path, &Value::Null), (400, 1002), "{path}");
+    }
+    let german = caller.get("field/choices/?fields=5,9&language=de");
+    assert_eq!(german["5"], caller.get("field/5/choice/translate/de/"));
+    for path in ["field/choices", "field/choices/?fields="] {
+        assert_eq!(caller.refusal("GET", path, &Value::Null), (400, 1006), "{path}");
+    }
 }

@@ -102,3 +102,17 @@ fn gateway_errors_come_in_three_shapes() {
         assert!(response.body().contains(expected), "{}", response.body());
     }
 }
+
+#[test]
+fn bad_token_is_refused_in_three_shapes() {
+    for (body, expected) in [
+        (ErrorBody::Envelope, r#"{"replyCode":1,"replyText":"Unauthorized","data":""}"#),
+        (ErrorBody::Plain, "Unauthorized"),
+        (ErrorBody::Message, r#"{"message":"Unauthorized"}"#),
+    ] {
+        let caller = Caller::switched(Switches::default().bearer_error_body(body));
+        caller.sandbox.expire_tokens();
+        let response = caller.response("GET", "settings", &Value::Null);
+        assert_eq!((response.status(), response.body()), (401, expected));
+    }
+}

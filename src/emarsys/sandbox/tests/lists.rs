@@ -194,3 +194,55 @@ fn deprecated_read_answers_texts_until_it_is_switched_off() {
         }
     }
 }
+
+#[test]
+fn one_contact_or_several_are_looked_up_among_the_members() {
+    let caller = Caller::new();
+    let (ada, bob) = (caller.person("ada@shop.test"), caller.person("bob@shop.test"));
+    let list = caller.sandbox.add_list("Customers");
+    caller.sandbox.add_to_list(list, ada);
+    assert_eq!(caller.get(&format!("contactlist/{list}/contacts/{ada}")), true);
+    assert_eq!(caller.get(&format!("contactlist/{list}/contacts/{bob}/")), false);
+    let path = format!("contactlist/{list}/contacts/");
+    assert_eq!(caller.data("GET", &path, &json!([bob, ada.to_string(), 1])), json!([false, true, false]));
+    assert_eq!(caller.refusal("GET", &format!("contactlist/99/contacts/{ada}"), &Value::Null), (404, 3006));
+    assert_eq!(caller.refusal("GET", &format!("contactlist/{list}/contacts/ada"), &Value::Null), (400, 1));
+}
+
+#[test]
+fn deprecated_read_with_values_names_the_fields_as_asked() {
+    for alive in [true, false] {
+        let caller = Caller::switched(Switches::default().deprecated_reads(alive));
+        let list = caller.sandbox.add_list("Customers");
+        let path = |query: &str| format!("contactlist/{list}/contacts/data?{query}");
+        if !alive {
+            assert_eq!(caller.refusal("GET", &path("fields=3"), &Value::Null), (404, 3006));
+            continue;
+        }
+        assert_eq!(caller.get(&path("fields=3")), json!([]));
+        for name in ["ada", "bob"] {
+            let contact = caller.person(&format!("{name}@shop.test"));
+            caller.sandbox.add_to_list(list, contact);
+        }
+        let data = caller.get(&path("fields=email,1&limit=1&offset=1"));
+        let uid = &data["700002"]["fields"]["uid"];
+        let fields = json!({"email": "bob@shop.test", "1": null, "id": "700002", "uid": uid});
+        assert_eq!((data.clone(), uid.is_string()), (json!({"700002": {"fields": fields}}), true));
+        for (query, code) in
+            [("limit=1", 3007), ("fields=", 3007), ("fields=999", 2006), ("fields=3&limit=x", 10_001)]
+        {
+            assert_eq!(caller.refusal("GET", &path(query), &Value::Null), (400, code), "{query}");
+        }
+        assert_eq!(caller.refusal("GET", "contactlist/99/contacts/data?fields=3", &Value::Null), (404, 3006));
+    }
+}
+
+#[test]
+fn deprecated_reads_have_a_limit() {
+    let caller = Caller::new();
+    let list = caller.sandbox.add_list("Customers");
+    for read in ["contacts?", "contacts/data?fields=3&", "?"] {
+        let path = format!("contactlist/{list}/{read}limit=1000001");
+        assert_eq!(caller.refusal("GET", &path, &Value::Null), (400, 10_001), "{path}");
+    }
+}

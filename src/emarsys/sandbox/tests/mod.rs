@@ -2,17 +2,25 @@
 //! sockets, on a clock that stands still until it is moved.
 
 mod auth;
+mod campaigns;
 mod combined;
 mod contacts;
+mod events;
 mod exports;
 mod faults;
 mod fields;
 mod limits;
 mod lists;
+mod merge;
+mod paths;
+mod query;
 mod reads;
+mod relational;
 mod segment_runs;
 mod segments;
 mod server;
+mod snapshot;
+mod sources;
 
 use std::{
     sync::{Arc, Mutex},

@@ -96,6 +96,30 @@ fn getdata_result_is_false_when_nobody_is_found() {
 }
 
 #[test]
+fn getdata_may_have_no_result_when_nobody_is_found() {
+    let caller = Caller::switched(Switches::default().getdata_result_left_out(true));
+    let ask = |key: &str| caller.data("POST", "contact/getdata", &json!({"keyId": "3", "keyValues": [key]}));
+    assert_eq!(ask("zoe@shop.test").get("result"), None);
+    caller.person("ada@shop.test");
+    assert!(ask("ada@shop.test")["result"].is_array());
+}
+
+#[test]
+fn getdata_names_fields_by_string_id_if_asked() {
+    let caller = Caller::new();
+    caller.person("ada@shop.test");
+    let body = json!({"keyId": "3", "keyValues": ["ada@shop.test"], "fields": ["1", "3", "3294"]});
+    for path in ["contact/getdata/stringids=1", "contact/getdata/?stringids=1", "contact/getdata?stringids=1"]
+    {
+        let row = caller.data("POST", path, &body)["result"][0].clone();
+        let names: Vec<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
+        // 3294 is a field without a string id.
+        assert_eq!(names, ["3294", "email", "first_name", "id", "uid"], "{path}");
+        assert_eq!(row["email"], "ada@shop.test");
+    }
+}
+
+#[test]
 fn getdata_finds_by_internal_id_and_uid_and_reads_all_fields_by_default() {
     let caller = Caller::new();
     let ada = caller.person("ada@shop.test");

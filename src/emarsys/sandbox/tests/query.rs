@@ -1,0 +1,114 @@
+use super::*;
+
+fn three(caller: &Caller) -> [u64; 3] {
+    let contact = |email: &str, first: Value| caller.sandbox.add_contact([(3, json!(email)), (1, first)]);
+    [
+        contact("ada@shop.test", json!("Ada")),
+        contact("bob@shop.test", json!("Bob")),
+        contact("eve@shop.test", json!("")),
+    ]
+}
+
+fn ids(data: &Value) -> Vec<u64> {
+    data["result"].as_array().unwrap().iter().map(|row| row["id"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn one_field_of_all_contacts_is_listed_with_numbers_for_ids() {
+    let caller = Caller::new();
+    let [ada, bob, eve] = three(&caller);
+    let data = caller.get("contact/query/?return=1");
+    assert_eq!(
+        data,
+        json!({"errors": [], "result": [
+            {"id": ada, "1": "Ada"}, {"id": bob, "1": "Bob"}, {"id": eve, "1": ""},
+        ]})
+    );
+    for path in ["contact/query?return=1", "contact/query/return=1", "contact/query/return=1/"] {
+        assert_eq!(caller.get(path), data, "{path}");
+    }
+}
+
+#[test]
+fn pages_follow_each_other_by_offset() {
+    let caller = Caller::new();
+    let [ada, bob, eve] = three(&caller);
+    assert_eq!(ids(&caller.get("contact/query/?return=3&limit=2")), [ada, bob]);
+    assert_eq!(ids(&caller.get("contact/query/return=3&limit=2&offset=2")), [eve]);
+    assert_eq!(caller.get("contact/query/?return=3&offset=3")["result"], json!([]));
+    for query in ["limit=0", "limit=10001", "limit=x", "limit="] {
+        let path = format!("contact/query/?return=3&{query}");
+        assert_eq!(caller.refusal("GET", &path, &Value::Null), (400, 2016), "{path}");
+    }
+}
+
+#[test]
+fn only_indexed_fields_can_be_a_filter() {
+    let caller = Caller::new();
+    let [ada, _, eve] = three(&caller);
+    assert_eq!(ids(&caller.get("contact/query/?return=1&3=ADA@shop.test")), [ada]);
+    assert_eq!(ids(&caller.get("contact/query/?return=1&3=zoe@shop.test")), [0; 0]);
+    let path = "contact/query/?return=3&1=Ada";
+    assert_eq!(caller.refusal("GET", path, &Value::Null), (400, 2015));
+    caller.sandbox.add_index(1);
+    assert_eq!(ids(&caller.get(path)), [ada]);
+    assert_eq!(ids(&caller.get("contact/query/?return=3&1=")), [eve]);
+    assert_eq!(ids(&caller.get("contact/query/?return=3&1=Ada&3=bob@shop.test")), [0; 0]);
+}
+
+#[test]
+fn several_choices_are_a_filter_and_a_key() {
+    let caller = Caller::new();
+    let sports = caller.sandbox.add_field("Sports", "multichoice");
+    let ada = caller.sandbox.add_contact([(3, json!("ada@shop.test")), (sports, json!([1, 2]))]);
+    caller.sandbox.add_contact([(3, json!("bob@shop.test")), (sports, json!([1]))]);
+    caller.sandbox.add_index(sports);
+    assert_eq!(ids(&caller.get(&format!("contact/query/?return=3&{sports}=2,1"))), [ada]);
+    assert_eq!(caller.get(&format!("contact/?{sports}=1,2")), json!({"id": ada.to_string()}));
+    let list = caller.sandbox.add_list("Athletes");
+    let body = json!({"key_id": sports, "external_ids": [[1, 2], [3]]});
+    let data = caller.data("POST", &format!("contactlist/{list}/add"), &body);
+    assert_eq!((&data["inserted_contacts"], data["errors"]["3"]["2008"].is_string()), (&json!(1), true));
+}
+
+#[test]
+fn empty_values_are_left_out_only_if_the_word_is_true() {
+    let caller = Caller::new();
+    let all = three(&caller);
+    assert_eq!(ids(&caller.get("contact/query/?return=1&excludeempty=true")), all[..2]);
+    assert_eq!(ids(&caller.get("contact/query/?return=1&excludeempty=1")), all);
+}
+
+#[test]
+fn unknown_fields_are_refused_in_return_and_filter() {
+    let caller = Caller::new();
+    for query in ["return=999", "return=email", "return=3&999=x", "return=3&email=x"] {
+        let path = format!("contact/query/?{query}");
+        assert_eq!(caller.refusal("GET", &path, &Value::Null), (400, 2006), "{path}");
+    }
+}
+
+#[test]
+fn query_without_return_is_refused_or_finds_one_id() {
+    let caller = Caller::new();
+    caller.person("ada@shop.test");
+    let path = "contact/query/?3=ada@shop.test";
+    assert_eq!(caller.refusal("GET", path, &Value::Null), (400, 2014));
+    let caller = Caller::switched(Switches::default().query_without_return(true));
+    let ada = caller.person("ada@shop.test");
+    for path in [path, "contact/query/3=ada@shop.test"] {
+        assert_eq!(caller.get(path), json!({"id": ada}));
+    }
+    assert_eq!(caller.refusal("GET", "contact/query/?3=zoe@shop.test", &Value::Null), (400, 2008));
+}
+
+#[test]
+fn query_sees_new_contacts_late_when_switched() {
+    let caller = Caller::switched(Switches::default().read_delay(Duration::from_secs(5)));
+    caller.data("POST", "contact", &json!({"3": "ada@shop.test"}));
+    for filter in ["", "&3=ada@shop.test"] {
+        assert_eq!(caller.get(&format!("contact/query/?return=3{filter}"))["result"], json!([]));
+    }
+    caller.clock.advance(Duration::from_secs(5));
+    assert_eq!(ids(&caller.get("contact/query/?return=3")), [700_001]);
+}
