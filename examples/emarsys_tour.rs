@@ -2,10 +2,10 @@
 //!
 //! `cargo run --example emarsys_tour`
 //!
-//! walks through a sandbox on this machine, and changes things there. With credentials in the environment it walks through
-//! a real account instead and **only reads**: it leaves out everything that creates, changes, deletes or starts something.
-//! The variables are those of `sync_csv`: EMARSYS_CLIENT_ID and EMARSYS_CLIENT_SECRET, or EMARSYS_USERNAME and EMARSYS_SECRET,
-//! and EMARSYS_URL if it is not the usual address.
+//! walks through a sandbox on this machine, and changes things there. With credentials in the environment it walks
+//! through a real account instead and **only reads**: it leaves out everything that creates, changes, deletes or
+//! starts something. The variables are those of `sync_csv`: `EMARSYS_CLIENT_ID` and `EMARSYS_CLIENT_SECRET`, or
+//! `EMARSYS_USERNAME` and `EMARSYS_SECRET`, and `EMARSYS_URL` if it is not the usual address.
 //!
 //! No key and no value of a person is printed.
 
@@ -21,8 +21,8 @@ use reverse_etl::{
     ErrorKind,
     emarsys::{
         ApplicationType, Client, CombinedDefinition, Contact, ContactId, Credentials, Criteria, EmailId,
-        EventId, FieldId, Merge, MergeRule, NewExport, NewField, NewSegment, Operator, Polling, Refusal,
-        SegmentId, SegmentSet, TimeRange, Trigger, Unsubscription, sandbox::Sandbox,
+        EventId, FieldId, Merge, MergeRule, NewExport, NewField, NewSegment, Operator, Polling,
+        QueriedContact, Refusal, SegmentId, SegmentSet, TimeRange, Trigger, Unsubscription, sandbox::Sandbox,
     },
 };
 use serde_json::{Value, json};
@@ -157,7 +157,7 @@ async fn read(client: &Client) -> Result<()> {
     }
     let data = contacts.get_data(FieldId::EMAIL, &emails, &[FieldId::CITY, FieldId::OPT_IN]).await;
     look("their city and consent", data, |data| format!("{} contacts", data.len()))?;
-    let ids: Vec<ContactId> = some.iter().map(|contact| contact.id()).collect();
+    let ids: Vec<ContactId> = some.iter().map(QueriedContact::id).collect();
     let today = DateTime::<Utc>::from(SystemTime::now()).date_naive();
     let history = contacts.history(&ids, today - Days::new(30), today).await;
     look("e-mails of the last 30 days", history, |mailings| format!("{}", mailings.len()))?;
@@ -237,7 +237,7 @@ async fn change(client: &Client, event: EventId) -> Result<()> {
     say("and updated", contacts.update_one(FieldId::EMAIL, &one.with(points, 7)).await?);
     let missing = Contact::new(FieldId::EMAIL, "nobody@shop.test").with(points, 1);
     for result in contacts.update(FieldId::EMAIL, &[missing]).await? {
-        say("an update of nobody", format!("{result:?}"));
+        say("an update of nobody", result);
     }
 
     heading("Changes: lists");
@@ -284,7 +284,7 @@ async fn change(client: &Client, event: EventId) -> Result<()> {
     client.events().trigger(event, FieldId::EMAIL, &trigger).await?;
     let many = [trigger, Trigger::new("nobody@shop.test")];
     for result in client.events().trigger_many(event, FieldId::EMAIL, &many).await? {
-        say("event", format!("{result:?}"));
+        say("event", result);
     }
     let orders = client.relational_data().table("shop", "orders");
     orders.insert(&[json!({"id": "1", "sum": "12.50"}), json!({"id": "2", "sum": "7"})]).await?;
@@ -308,7 +308,9 @@ async fn change(client: &Client, event: EventId) -> Result<()> {
         say("one merged, one unsubscribed", contact.id());
     }
     let results = contacts.delete(FieldId::EMAIL, &["customer1@shop.test", "customer2@shop.test"]).await?;
-    say("two deleted, one is gone already", format!("{results:?}"));
+    for result in results {
+        say("deleted, of which one was gone", result);
+    }
     segments.delete(segment).await.unwrap_or_else(|error| say("a segment that is in use stays", error));
     client.sources().delete(source.id).await?;
     client.fields().delete(points).await?;

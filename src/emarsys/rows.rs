@@ -3,7 +3,7 @@
 //! Success is nowhere stated per row: a reply names the rows that failed, and counts the others at best. So a row
 //! counts as done only if the reply accounts for all rows of its request.
 
-use std::{collections::HashMap, io, ops::Range, sync::Arc, vec};
+use std::{collections::HashMap, fmt, io, ops::Range, sync::Arc, vec};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -29,6 +29,17 @@ pub enum RowResult {
     /// Nothing was said about this row. [`Error::delivery`] tells whether it may have been done; rows of the same
     /// request share the error.
     Failed(Arc<Error>),
+}
+
+/// In one line, without anything about a person.
+impl fmt::Display for RowResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Rejected(rejection) => write!(f, "rejected with {rejection}"),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
 }
 
 /// What became of one key of a read.

@@ -846,8 +846,7 @@ fn sandbox_program_serves_the_contacts_of_a_file_until_it_is_interrupted() {
     let contacts = world.path("contacts.csv");
     fs::write(&contacts, format!("3,First Name\n{},from before\n", people[0].email)).unwrap();
     let options = ["--port", "0", "--rate-limit", "77", "--contacts"];
-    let mut program =
-        SandboxProgram::start(options.iter().map(|option| option.as_ref()).chain([contacts.as_os_str()]));
+    let mut program = SandboxProgram::start(options.iter().map(AsRef::as_ref).chain([contacts.as_os_str()]));
     assert!(program.said.iter().any(|line| line.starts_with("# 1 contacts from ")), "{:?}", program.said);
     let (url, access) = (&program.url, &program.access);
     assert_eq!(access.len(), 4, "two credentials for each version");

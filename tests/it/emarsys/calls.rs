@@ -7,9 +7,9 @@ use futures::{FutureExt, TryStreamExt};
 use reverse_etl::{
     Error, Result,
     emarsys::{
-        ApplicationType, CombinedDefinition, Contact, Criteria, EmailId, FieldId, ListId, Lookup, Merge,
-        MergeRule, NewExport, NewField, NewSegment, Operator, Polling, RowResult, SegmentId, SegmentSet,
-        TimeRange, Trigger, Unsubscription,
+        ApplicationType, CombinedDefinition, Contact, Criteria, EmailId, ExportRow, FieldId, ListId, Lookup,
+        Merge, MergeRule, NewExport, NewField, NewSegment, Operator, Polling, RowResult, SegmentId,
+        SegmentSet, TimeRange, Trigger, Unsubscription,
     },
 };
 use serde_json::{Value, json};
@@ -178,7 +178,7 @@ pub(super) fn all() -> Vec<Call> {
         "Exports::wait": |w| w.client.exports().wait(w.export, Polling::default()).await.map(drop);
         "Exports::download": |w| {
             let rows: Vec<_> = w.client.exports().download(w.export).try_collect().await?;
-            assert_eq!(rows.iter().map(|row| row.id()).collect::<Vec<_>>(), [w.ada]);
+            assert_eq!(rows.iter().map(ExportRow::id).collect::<Vec<_>>(), [w.ada]);
             Ok(())
         };
         "Exports::fetch": |w| {
