@@ -63,8 +63,9 @@ impl Auth {
         match api {
             Api::Wsse => self.wsse(now, wsse.unwrap_or_default()),
             Api::Relational if wsse.is_some() => self.wsse(now, wsse.unwrap_or_default()),
-            Api::Relational => self.bearer(now, request.header_value("Authorization").unwrap_or_default()),
-            Api::Bearer => self.bearer(now, request.header_value("Authorization").unwrap_or_default()),
+            Api::Relational | Api::Bearer => {
+                self.bearer(now, request.header_value("Authorization").unwrap_or_default())
+            }
             Api::Outside => Caller { user: NOBODY, verdict: Ok(()) },
         }
     }

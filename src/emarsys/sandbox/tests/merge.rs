@@ -12,7 +12,7 @@ fn two(caller: &Caller) -> [u64; 2] {
     ]
 }
 
-fn body(rules: Value) -> Value {
+fn body(rules: &Value) -> Value {
     json!({
         "key_id": "3",
         "source_key_value": "old@shop.test",
@@ -28,7 +28,7 @@ fn merge_copies_the_fields_with_a_rule_and_keeps_the_others() {
     let [source, target] = two(&caller);
     let before = caller.sandbox.contact(source);
     let list = caller.sandbox.add_list("Merged");
-    let mut body = body(json!({"1": "overwrite", "4": "overwrite"}));
+    let mut body = body(&json!({"1": "overwrite", "4": "overwrite"}));
     body["contact_list_id"] = json!(list);
     assert_eq!(caller.data("POST", "contact/merge", &body), "");
     let merged = caller.sandbox.contact(target).unwrap();
@@ -44,7 +44,7 @@ fn merge_deletes_the_source_if_asked() {
     for yes in [json!(true), json!(1)] {
         let caller = Caller::new();
         let [source, target] = two(&caller);
-        let mut body = body(json!({}));
+        let mut body = body(&json!({}));
         body["delete_source"] = yes;
         caller.data("POST", "contact/merge", &body);
         assert!(caller.sandbox.contact(source).is_none() && caller.sandbox.contact(target).is_some());
@@ -59,7 +59,7 @@ fn merge_that_is_refused_changes_nothing() {
     caller.person("dup@shop.test");
     let before = caller.sandbox.snapshot();
     let with = |member: &str, value: Value| {
-        let mut body = body(json!({"1": "overwrite"}));
+        let mut body = body(&json!({"1": "overwrite"}));
         body[member] = value;
         body["delete_source"] = json!(true);
         body
