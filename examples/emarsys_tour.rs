@@ -9,9 +9,13 @@
 //!
 //! No key and no value of a person is printed.
 
-use std::{error::Error, fmt::Display, time::Duration};
+use std::{
+    error::Error,
+    fmt::Display,
+    time::{Duration, SystemTime},
+};
 
-use chrono::{Days, Utc};
+use chrono::{DateTime, Days, Utc};
 use futures::{StreamExt, TryStreamExt};
 use reverse_etl::{
     ErrorKind,
@@ -71,7 +75,7 @@ async fn account() -> Result<Sandbox> {
     let viennese = json!({"type": "criteria", "field": "city", "operator": "equals", "value": "Vienna"});
     sandbox.add_segment("Viennese", &viennese);
     sandbox.add_source("shop");
-    sandbox.add_table("shop", "orders", &["id"]);
+    sandbox.add_table("shop", "orders", ["id"]);
     Ok(sandbox)
 }
 
@@ -154,7 +158,7 @@ async fn read(client: &Client) -> Result<()> {
     let data = contacts.get_data(FieldId::EMAIL, &emails, &[FieldId::CITY, FieldId::OPT_IN]).await;
     look("their city and consent", data, |data| format!("{} contacts", data.len()))?;
     let ids: Vec<ContactId> = some.iter().map(|contact| contact.id()).collect();
-    let today = Utc::now().date_naive();
+    let today = DateTime::<Utc>::from(SystemTime::now()).date_naive();
     let history = contacts.history(&ids, today - Days::new(30), today).await;
     look("e-mails of the last 30 days", history, |mailings| format!("{}", mailings.len()))?;
 
@@ -268,7 +272,7 @@ async fn change(client: &Client, event: EventId) -> Result<()> {
     let export = NewExport::segment(SegmentId::new(0), &[FieldId::EMAIL, points]);
     let rows: Vec<_> = client.exports().fetch(&export, Polling::default()).await?.try_collect().await?;
     say("rows of a segment of everybody", rows.len());
-    let today = Utc::now().date_naive();
+    let today = DateTime::<Utc>::from(SystemTime::now()).date_naive();
     let range = TimeRange::days(today - Days::new(1), today + Days::new(1));
     let started = client.exports().start(&NewExport::changes(range, &[points])).await?;
     client.exports().wait(started.id(), Polling::default()).await?;

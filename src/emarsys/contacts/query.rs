@@ -194,7 +194,7 @@ impl Request for QueryContacts<'_> {
 
 #[derive(Deserialize)]
 struct QueryReply {
-    #[serde(default)]
+    // Not optional: a reply without it is not one that found nobody.
     result: List<QueryRow>,
 }
 

@@ -135,6 +135,11 @@ impl Pages {
             self.rows += 1;
             return Err(self.undecodable("ends within quotes: the page is incomplete"));
         }
+        if self.columns.is_none() {
+            // Taken for an export of nobody, it would look as if everybody had left.
+            let text = format!("{}: the reply is empty, without even a header line", self.endpoint);
+            return Err(Error::new(ErrorKind::Undecodable, text).with_delivery(Delivery::NotSent));
+        }
         Ok(rows)
     }
 
@@ -143,6 +148,11 @@ impl Pages {
             let text = format!("{}: {what}", self.endpoint);
             Err(Error::new(ErrorKind::Undecodable, text).with_delivery(Delivery::NotSent))
         };
+        // A gateway may answer with a page of its own, or with JSON.
+        if header.get(0).is_none_or(|name| name.is_empty() || name.trim_start().starts_with(['<', '{', '[']))
+        {
+            return wrong("the reply is not an export");
+        }
         if header.get(0).is_some_and(|name| name.trim().parse::<ContactId>().is_ok()) {
             return wrong("the export has no header line; start it with `add_field_names_header`");
         }
@@ -231,8 +241,17 @@ mod tests {
         for pages in [repeated, once, cut] {
             assert_eq!(ids(&read(None, &pages).unwrap()), [1, 2, 3], "{pages:?}");
         }
-        assert!(read(None, &[""]).unwrap().is_empty());
         assert!(read(None, &["user_id,Email\n"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn page_that_is_none_is_not_taken_for_an_export_of_nobody() {
+        for page in ["", "\n", "<html>Lovelace</html>", "{\"message\":\"Lovelace\"}", "{\"replyCode\":0,\"da"]
+        {
+            let error = read(None, &[page]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Undecodable, "{page}");
+            assert!(!error.to_string().contains("Lovelace"), "{error}");
+        }
     }
 
     #[test]

@@ -192,11 +192,9 @@ async fn offset_behind_the_end_may_be_refused_but_only_there() {
 
 #[tokio::test(start_paused = true)]
 async fn empty_export_has_no_rows() {
-    for text in ["", "\n", "user_id,Email\n"] {
-        let (client, _) = client([csv(text)]);
-        let mut rows = client.exports().download(ExportId::new(4711));
-        assert!(rows.next().await.is_none(), "{text:?}");
-    }
+    let (client, _) = client([csv("user_id,Email\n")]);
+    let mut rows = client.exports().download(ExportId::new(4711));
+    assert!(rows.next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

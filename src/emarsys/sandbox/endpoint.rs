@@ -6,284 +6,174 @@ use reqwest::Url;
 
 use super::reply::Failure;
 
-/// A call of the Emarsys API that the sandbox serves, for counting requests and placing faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// `POST /oauth2/token`
-    Token,
-    /// `GET settings`
-    Settings,
-    /// `GET field`, `GET field/translate/{language}`
-    ListFields,
-    /// `POST field`
-    CreateField,
-    /// `DELETE field/{id}`
-    DeleteField,
-    /// `GET field/{id}/choice`, `GET field/{id}/choice/translate/{language}`
-    ListChoices,
-    /// `GET field/choices?fields=5,9`
-    ListManyChoices,
-    /// `POST contact`
-    CreateContacts,
-    /// `PUT contact`, with or without `create_if_not_exists`
-    UpdateContacts,
-    /// `GET contact/?{field}={value}`
-    FindContact,
-    /// `POST contact/delete`
-    DeleteContacts,
-    /// `POST contact/checkids`
-    CheckIds,
-    /// `POST contact/getdata`
-    GetData,
-    /// `GET contact/query/?return={field}`
-    QueryContacts,
-    /// `POST contact/getcontacthistory`
-    ContactHistory,
-    /// `POST contact/merge`
-    MergeContacts,
-    /// `GET source`
-    ListSources,
-    /// `POST source/create`
-    CreateSource,
-    /// `DELETE source/{id}`
-    DeleteSource,
-    /// `POST event/{id}/trigger`
-    TriggerEvent,
-    /// `POST email/unsubscribe`
-    Unsubscribe,
-    /// `GET connections/{connection}/tables/{table}/records`, of relational data
-    QueryRecords,
-    /// `POST connections/{connection}/tables/{table}/records`
-    InsertRecords,
-    /// `PUT connections/{connection}/tables/{table}/records`
-    ReplaceRecords,
-    /// `PATCH connections/{connection}/tables/{table}/records`
-    PatchRecords,
-    /// `POST connections/{connection}/tables/{table}/records/upsert`
-    UpsertRecords,
-    /// `POST connections/{connection}/tables/{table}/records/remove`
-    RemoveRecords,
-    /// `GET contactlist`
-    ListLists,
-    /// `POST contactlist`
-    CreateList,
-    /// `POST contactlist/{id}/add`
-    AddToList,
-    /// `POST contactlist/{id}/delete`
-    RemoveFromList,
-    /// `POST contactlist/{id}/replace`
-    ReplaceList,
-    /// `POST contactlist/{id}/rename`
-    RenameList,
-    /// `POST contactlist/{id}/deletelist`
-    DeleteList,
-    /// `GET contactlist/{id}/count`
-    CountList,
-    /// `GET contactlist/{id}/contacts/{contactId}`
-    FindInList,
-    /// `GET contactlist/{id}/contacts/data`, a deprecated read
-    ListContactData,
-    /// `GET contactlist/{id}/contactIds`
-    ContactIds,
-    /// `GET contactlist/{id}/contacts`, the deprecated read
-    ListContacts,
-    /// `GET filter`
-    ListSegments,
-    /// `PUT filter`
-    CreateSegment,
-    /// `GET filter/{id}`
-    ReadSegment,
-    /// `GET filter/{id}/contact_criteria`
-    ReadCriteria,
-    /// `PUT filter/{id}/contact_criteria`
-    UpdateCriteria,
-    /// `GET filter/{id}/delete`, which deletes
-    DeleteSegment,
-    /// `GET filter/{id}/contacts`
-    SegmentContacts,
-    /// `GET filter/{id}/contacts/count`
-    CountSegment,
-    /// `GET filter/{id}/contacts/{contactId}`
-    FindInSegment,
-    /// `POST filter/{id}/single_runs`
-    RunForContact,
-    /// `GET filter/single_runs/{runId}`
-    ReadContactRun,
-    /// `POST filter/{id}/runs`
-    RunSegment,
-    /// `GET filter/runs/{runId}`, `GET filter/{id}/runs/{runId}`
-    ReadRun,
-    /// `GET combinedsegments`
-    ListCombinedSegments,
-    /// `POST combinedsegments`
-    CreateCombinedSegment,
-    /// `GET combinedsegments/{id}`
-    ReadCombinedSegment,
-    /// `POST combinedsegments/{id}`
-    UpdateCombinedSegment,
-    /// `POST contact/getchanges`
-    ExportChanges,
-    /// `POST contact/getregistrations`
-    ExportRegistrations,
-    /// `POST email/getcontacts`, the export of a contact list
-    ExportList,
-    /// `POST export/filter`
-    ExportSegment,
-    /// `GET export/{id}`
-    ReadExport,
-    /// `GET export/{id}/data`
-    DownloadExport,
-    /// `GET /healthcheck`
-    HealthCheck,
-    /// A path or verb that the sandbox does not serve.
-    Unknown,
+/// The calls of the API that the sandbox serves: name, verb and path, and whether it is there to change something.
+macro_rules! endpoints {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $kind:ident;)+) => {
+        /// A call of the Emarsys API that the sandbox serves, for counting requests and placing faults.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Endpoint {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Endpoint {
+            /// All of them.
+            pub fn all() -> impl Iterator<Item = Self> {
+                [$(Self::$variant),+].into_iter()
+            }
+
+            /// Verb and path below the API's base address, such as `PUT contact`.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// Whether it is there to change something, or to set something off.
+            ///
+            /// `checkids` counts as a read here, although it can be told to put what it finds into a list; see
+            /// [`Sandbox::write_requests`](super::Sandbox::write_requests). So do an export and a run of a segment:
+            /// they are ways to read, and the list that a run makes is its answer.
+            pub fn is_write(self) -> bool {
+                match self {
+                    $(Self::$variant => endpoints!(@ $kind),)+
+                }
+            }
+        }
+    };
+    (@ read) => { false };
+    (@ write) => { true };
 }
 
-impl Endpoint {
-    /// Verb and path below the API's base address, such as `PUT contact`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Token => "POST oauth2/token",
-            Self::Settings => "GET settings",
-            Self::ListFields => "GET field",
-            Self::CreateField => "POST field",
-            Self::DeleteField => "DELETE field/{id}",
-            Self::ListChoices => "GET field/{id}/choice",
-            Self::ListManyChoices => "GET field/choices",
-            Self::CreateContacts => "POST contact",
-            Self::UpdateContacts => "PUT contact",
-            Self::FindContact => "GET contact",
-            Self::DeleteContacts => "POST contact/delete",
-            Self::CheckIds => "POST contact/checkids",
-            Self::GetData => "POST contact/getdata",
-            Self::QueryContacts => "GET contact/query",
-            Self::ContactHistory => "POST contact/getcontacthistory",
-            Self::MergeContacts => "POST contact/merge",
-            Self::ListSources => "GET source",
-            Self::CreateSource => "POST source/create",
-            Self::DeleteSource => "DELETE source/{id}",
-            Self::TriggerEvent => "POST event/{id}/trigger",
-            Self::Unsubscribe => "POST email/unsubscribe",
-            Self::QueryRecords => "GET connections/{connection}/tables/{table}/records",
-            Self::InsertRecords => "POST connections/{connection}/tables/{table}/records",
-            Self::ReplaceRecords => "PUT connections/{connection}/tables/{table}/records",
-            Self::PatchRecords => "PATCH connections/{connection}/tables/{table}/records",
-            Self::UpsertRecords => "POST connections/{connection}/tables/{table}/records/upsert",
-            Self::RemoveRecords => "POST connections/{connection}/tables/{table}/records/remove",
-            Self::ListLists => "GET contactlist",
-            Self::CreateList => "POST contactlist",
-            Self::AddToList => "POST contactlist/{id}/add",
-            Self::RemoveFromList => "POST contactlist/{id}/delete",
-            Self::ReplaceList => "POST contactlist/{id}/replace",
-            Self::RenameList => "POST contactlist/{id}/rename",
-            Self::DeleteList => "POST contactlist/{id}/deletelist",
-            Self::CountList => "GET contactlist/{id}/count",
-            Self::FindInList => "GET contactlist/{id}/contacts/{contactId}",
-            Self::ListContactData => "GET contactlist/{id}/contacts/data",
-            Self::ContactIds => "GET contactlist/{id}/contactIds",
-            Self::ListContacts => "GET contactlist/{id}/contacts",
-            Self::ListSegments => "GET filter",
-            Self::CreateSegment => "PUT filter",
-            Self::ReadSegment => "GET filter/{id}",
-            Self::ReadCriteria => "GET filter/{id}/contact_criteria",
-            Self::UpdateCriteria => "PUT filter/{id}/contact_criteria",
-            Self::DeleteSegment => "GET filter/{id}/delete",
-            Self::SegmentContacts => "GET filter/{id}/contacts",
-            Self::CountSegment => "GET filter/{id}/contacts/count",
-            Self::FindInSegment => "GET filter/{id}/contacts/{contactId}",
-            Self::RunForContact => "POST filter/{id}/single_runs",
-            Self::ReadContactRun => "GET filter/single_runs/{runId}",
-            Self::RunSegment => "POST filter/{id}/runs",
-            Self::ReadRun => "GET filter/runs/{runId}",
-            Self::ListCombinedSegments => "GET combinedsegments",
-            Self::CreateCombinedSegment => "POST combinedsegments",
-            Self::ReadCombinedSegment => "GET combinedsegments/{id}",
-            Self::UpdateCombinedSegment => "POST combinedsegments/{id}",
-            Self::ExportChanges => "POST contact/getchanges",
-            Self::ExportRegistrations => "POST contact/getregistrations",
-            Self::ExportList => "POST email/getcontacts",
-            Self::ExportSegment => "POST export/filter",
-            Self::ReadExport => "GET export/{id}",
-            Self::DownloadExport => "GET export/{id}/data",
-            Self::HealthCheck => "GET healthcheck",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// Whether it is there to change something, or to set something off.
-    ///
-    /// `checkids` counts as a read here, although it can be told to put what it finds into a list; see
-    /// [`Sandbox::write_requests`](super::Sandbox::write_requests). So do an export and a
-    /// run of a segment: they are ways to read, and the list that a run makes is its answer.
-    pub fn is_write(self) -> bool {
-        match self {
-            Self::CreateField
-            | Self::DeleteField
-            | Self::CreateContacts
-            | Self::UpdateContacts
-            | Self::DeleteContacts
-            | Self::MergeContacts
-            | Self::CreateSource
-            | Self::DeleteSource
-            | Self::TriggerEvent
-            | Self::Unsubscribe
-            | Self::InsertRecords
-            | Self::ReplaceRecords
-            | Self::PatchRecords
-            | Self::UpsertRecords
-            | Self::RemoveRecords
-            | Self::CreateList
-            | Self::AddToList
-            | Self::RemoveFromList
-            | Self::ReplaceList
-            | Self::RenameList
-            | Self::DeleteList
-            | Self::CreateSegment
-            | Self::UpdateCriteria
-            | Self::DeleteSegment
-            | Self::CreateCombinedSegment
-            | Self::UpdateCombinedSegment => true,
-            Self::Token
-            | Self::Settings
-            | Self::ListFields
-            | Self::ListChoices
-            | Self::ListManyChoices
-            | Self::FindContact
-            | Self::CheckIds
-            | Self::GetData
-            | Self::QueryContacts
-            | Self::ContactHistory
-            | Self::ListSources
-            | Self::QueryRecords
-            | Self::ListLists
-            | Self::FindInList
-            | Self::ListContactData
-            | Self::CountList
-            | Self::ContactIds
-            | Self::ListContacts
-            | Self::ListSegments
-            | Self::ReadSegment
-            | Self::ReadCriteria
-            | Self::SegmentContacts
-            | Self::CountSegment
-            | Self::FindInSegment
-            | Self::RunForContact
-            | Self::ReadContactRun
-            | Self::RunSegment
-            | Self::ReadRun
-            | Self::ListCombinedSegments
-            | Self::ReadCombinedSegment
-            | Self::ExportChanges
-            | Self::ExportRegistrations
-            | Self::ExportList
-            | Self::ExportSegment
-            | Self::ReadExport
-            | Self::DownloadExport
-            | Self::HealthCheck
-            | Self::Unknown => false,
-        }
-    }
+endpoints! {
+    /// `POST /oauth2/token`
+    Token = "POST oauth2/token", read;
+    /// `GET settings`
+    Settings = "GET settings", read;
+    /// `GET field`, `GET field/translate/{language}`
+    ListFields = "GET field", read;
+    /// `POST field`
+    CreateField = "POST field", write;
+    /// `DELETE field/{id}`
+    DeleteField = "DELETE field/{id}", write;
+    /// `GET field/{id}/choice`, `GET field/{id}/choice/translate/{language}`
+    ListChoices = "GET field/{id}/choice", read;
+    /// `GET field/choices?fields=5,9`
+    ListManyChoices = "GET field/choices", read;
+    /// `POST contact`
+    CreateContacts = "POST contact", write;
+    /// `PUT contact`, with or without `create_if_not_exists`
+    UpdateContacts = "PUT contact", write;
+    /// `GET contact/?{field}={value}`
+    FindContact = "GET contact", read;
+    /// `POST contact/delete`
+    DeleteContacts = "POST contact/delete", write;
+    /// `POST contact/checkids`
+    CheckIds = "POST contact/checkids", read;
+    /// `POST contact/getdata`
+    GetData = "POST contact/getdata", read;
+    /// `GET contact/query/?return={field}`
+    QueryContacts = "GET contact/query", read;
+    /// `POST contact/getcontacthistory`
+    ContactHistory = "POST contact/getcontacthistory", read;
+    /// `POST contact/merge`
+    MergeContacts = "POST contact/merge", write;
+    /// `GET source`
+    ListSources = "GET source", read;
+    /// `POST source/create`
+    CreateSource = "POST source/create", write;
+    /// `DELETE source/{id}`
+    DeleteSource = "DELETE source/{id}", write;
+    /// `POST event/{id}/trigger`
+    TriggerEvent = "POST event/{id}/trigger", write;
+    /// `POST email/unsubscribe`
+    Unsubscribe = "POST email/unsubscribe", write;
+    /// `GET connections/{connection}/tables/{table}/records`, of relational data
+    QueryRecords = "GET connections/{connection}/tables/{table}/records", read;
+    /// `POST connections/{connection}/tables/{table}/records`
+    InsertRecords = "POST connections/{connection}/tables/{table}/records", write;
+    /// `PUT connections/{connection}/tables/{table}/records`
+    ReplaceRecords = "PUT connections/{connection}/tables/{table}/records", write;
+    /// `PATCH connections/{connection}/tables/{table}/records`
+    PatchRecords = "PATCH connections/{connection}/tables/{table}/records", write;
+    /// `POST connections/{connection}/tables/{table}/records/upsert`
+    UpsertRecords = "POST connections/{connection}/tables/{table}/records/upsert", write;
+    /// `POST connections/{connection}/tables/{table}/records/remove`
+    RemoveRecords = "POST connections/{connection}/tables/{table}/records/remove", write;
+    /// `GET contactlist`
+    ListLists = "GET contactlist", read;
+    /// `POST contactlist`
+    CreateList = "POST contactlist", write;
+    /// `POST contactlist/{id}/add`
+    AddToList = "POST contactlist/{id}/add", write;
+    /// `POST contactlist/{id}/delete`
+    RemoveFromList = "POST contactlist/{id}/delete", write;
+    /// `POST contactlist/{id}/replace`
+    ReplaceList = "POST contactlist/{id}/replace", write;
+    /// `POST contactlist/{id}/rename`
+    RenameList = "POST contactlist/{id}/rename", write;
+    /// `POST contactlist/{id}/deletelist`
+    DeleteList = "POST contactlist/{id}/deletelist", write;
+    /// `GET contactlist/{id}/count`
+    CountList = "GET contactlist/{id}/count", read;
+    /// `GET contactlist/{id}/contacts/{contactId}`
+    FindInList = "GET contactlist/{id}/contacts/{contactId}", read;
+    /// `GET contactlist/{id}/contacts/data`, a deprecated read
+    ListContactData = "GET contactlist/{id}/contacts/data", read;
+    /// `GET contactlist/{id}/contactIds`
+    ContactIds = "GET contactlist/{id}/contactIds", read;
+    /// `GET contactlist/{id}/contacts`, the deprecated read
+    ListContacts = "GET contactlist/{id}/contacts", read;
+    /// `GET filter`
+    ListSegments = "GET filter", read;
+    /// `PUT filter`
+    CreateSegment = "PUT filter", write;
+    /// `GET filter/{id}`
+    ReadSegment = "GET filter/{id}", read;
+    /// `GET filter/{id}/contact_criteria`
+    ReadCriteria = "GET filter/{id}/contact_criteria", read;
+    /// `PUT filter/{id}/contact_criteria`
+    UpdateCriteria = "PUT filter/{id}/contact_criteria", write;
+    /// `GET filter/{id}/delete`, which deletes
+    DeleteSegment = "GET filter/{id}/delete", write;
+    /// `GET filter/{id}/contacts`
+    SegmentContacts = "GET filter/{id}/contacts", read;
+    /// `GET filter/{id}/contacts/count`
+    CountSegment = "GET filter/{id}/contacts/count", read;
+    /// `GET filter/{id}/contacts/{contactId}`
+    FindInSegment = "GET filter/{id}/contacts/{contactId}", read;
+    /// `POST filter/{id}/single_runs`
+    RunForContact = "POST filter/{id}/single_runs", read;
+    /// `GET filter/single_runs/{runId}`
+    ReadContactRun = "GET filter/single_runs/{runId}", read;
+    /// `POST filter/{id}/runs`
+    RunSegment = "POST filter/{id}/runs", read;
+    /// `GET filter/runs/{runId}`, `GET filter/{id}/runs/{runId}`
+    ReadRun = "GET filter/runs/{runId}", read;
+    /// `GET combinedsegments`
+    ListCombinedSegments = "GET combinedsegments", read;
+    /// `POST combinedsegments`
+    CreateCombinedSegment = "POST combinedsegments", write;
+    /// `GET combinedsegments/{id}`
+    ReadCombinedSegment = "GET combinedsegments/{id}", read;
+    /// `POST combinedsegments/{id}`
+    UpdateCombinedSegment = "POST combinedsegments/{id}", write;
+    /// `POST contact/getchanges`
+    ExportChanges = "POST contact/getchanges", read;
+    /// `POST contact/getregistrations`
+    ExportRegistrations = "POST contact/getregistrations", read;
+    /// `POST email/getcontacts`, the export of a contact list
+    ExportList = "POST email/getcontacts", read;
+    /// `POST export/filter`
+    ExportSegment = "POST export/filter", read;
+    /// `GET export/{id}`
+    ReadExport = "GET export/{id}", read;
+    /// `GET export/{id}/data`
+    DownloadExport = "GET export/{id}/data", read;
+    /// `GET /healthcheck`
+    HealthCheck = "GET healthcheck", read;
+    /// A path or verb that the sandbox does not serve.
+    Unknown = "unknown", read;
 }
 
 impl fmt::Display for Endpoint {

@@ -1,6 +1,8 @@
 //! Whatever goes wrong at Emarsys is an error that says what is known, and nothing of people.
 
-use std::{error::Error as _, time::Duration};
+use std::{error::Error as _, panic::AssertUnwindSafe, time::Duration};
+
+use futures::FutureExt;
 
 use reverse_etl::{
     Delivery, Error, ErrorKind,
@@ -75,7 +77,10 @@ async fn meet(
     world.client.settings().await.unwrap();
     world.sandbox.clear_requests();
     world.sandbox.fail(fault.clone().always());
-    let outcome = (call.run)(&world).await;
+    // What a call asserts of its result is nothing that another reply has to keep.
+    let outcome = AssertUnwindSafe((call.run)(&world)).catch_unwind().await;
+    let outcome = outcome
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Config, "the call went well, with another result")));
     (world, outcome)
 }
 
@@ -89,68 +94,69 @@ async fn prepare(world: &World, call: &Call) {
 
 #[tokio::test]
 async fn every_failure_of_every_call_is_a_typed_error_without_people() {
+    let mut wrong = Vec::new();
     for version in VERSIONS {
         for call in calls::all() {
             for (name, fault, kinds) in faults() {
                 let (world, outcome) = meet(&call, version, &fault).await;
                 let what = format!("{} and {name} in {version:?}", call.method);
-                let tolerated = tolerates(call.method, name);
-                let error = match outcome {
-                    Ok(()) => {
-                        assert!(tolerated, "{what}: it went well");
-                        continue;
+                if let Err(error) = &outcome {
+                    assert_silent(&printed(error), &what);
+                }
+                match outcome {
+                    _ if tolerates(call.method, name) => {}
+                    Ok(()) => wrong.push(format!("{what}: it went well")),
+                    Err(error) => {
+                        if !kinds.contains(&error.kind()) {
+                            wrong.push(format!("{what}: {error:?}"));
+                        }
+                        if !names_its_endpoint(&error, &world) {
+                            wrong.push(format!("{what}: {error} does not name its endpoint"));
+                        }
                     }
-                    Err(error) => error,
-                };
-                assert!(kinds.contains(&error.kind()) || tolerated, "{what}: {error:?}");
-                assert_silent(&printed(&error), &what);
-                let endpoints = world.sandbox.requests();
-                assert!(
-                    endpoints.keys().any(|endpoint| error.to_string().contains(
-                        endpoint
-                            .as_str()
-                            .split(' ')
-                            .next_back()
-                            .unwrap_or_default()
-                            .split('{')
-                            .next()
-                            .unwrap_or_default()
-                    )),
-                    "{what}: {error} does not name its endpoint"
-                );
+                }
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Replies that some calls have to take: those whose data is not looked at, or whose success has any body.
+fn names_its_endpoint(error: &Error, world: &World) -> bool {
+    // Where tokens are bought is an address of its own.
+    if error.to_string().starts_with("POST token: ") {
+        return true;
+    }
+    let requests = world.sandbox.requests();
+    let mut paths =
+        requests.keys().filter_map(|endpoint| endpoint.as_str().split_once(' ')).map(|(_, path)| path);
+    paths.any(|path| error.to_string().contains(path))
+}
+
+/// Replies that some calls have to take: those whose data is not looked at or optional, or whose success has any body.
 fn tolerates(method: &str, fault: &str) -> bool {
-    let ignores_data = matches!(
-        method,
-        "Fields::delete"
-            | "Lists::rename"
-            | "Lists::delete"
-            | "Contacts::merge"
-            | "Contacts::unsubscribe"
-            | "Contacts::history"
-            | "Segments::set_contact_criteria"
-            | "Segments::delete"
-            | "Sources::create"
-            | "Sources::delete"
-            | "Events::trigger"
-            | "Events::trigger_many"
-            | "Lists::add"
-            | "Lists::remove"
-            | "Lists::replace"
-            | "Client::settings"
-    );
+    const ANY_DATA: [&str; 18] = [
+        "Client::settings",
+        "Contacts::delete",
+        "Contacts::merge",
+        "Contacts::unsubscribe",
+        "Events::trigger",
+        "Events::trigger_many",
+        "Fields::delete",
+        "Fields::choices_of",
+        "Lists::add",
+        "Lists::delete",
+        "Lists::remove",
+        "Lists::rename",
+        "Lists::replace",
+        "Segments::contact_criteria",
+        "Segments::delete",
+        "Segments::set_contact_criteria",
+        "Sources::create",
+        "Sources::delete",
+    ];
     match fault {
-        "data of another kind" => {
-            ignores_data || method.starts_with("Table::") || method.starts_with("Fields::choices_of")
-        }
-        "a web page" | "an empty body" | "half an envelope" => {
-            method.starts_with("Table::") || method == "Exports::download"
-        }
+        "data of another kind" => ANY_DATA.contains(&method) || method.starts_with("Table::"),
+        "a web page" | "an empty body" | "half an envelope" => method.starts_with("Table::"),
         _ => false,
     }
 }

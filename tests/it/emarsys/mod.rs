@@ -85,7 +85,7 @@ impl World {
         let list = sandbox.add_list("spring");
         sandbox.add_to_list(list, ada);
         sandbox.add_index(11);
-        sandbox.add_table("shop", "orders", &["id"]);
+        sandbox.add_table("shop", "orders", ["id"]);
         let criteria =
             json!({"type": "criteria", "field": "last_name", "operator": "equals", "value": "Lovelace"});
         let segment = sandbox.add_segment("ladies", &criteria);
