@@ -1098,6 +1098,14 @@ fn every_switch() -> Vec<Switches> {
         default().string_id_nine_digits(true),
         default().replays_refused(true),
         default().getdata_codes_as_text(true),
+        default().getdata_result_left_out(true),
+        default().getdata_rows_in_order(false),
+        default().empty_errors_shown(true),
+        default().found_id_as_number(true),
+        default().long_texts_cut(true),
+        default().bearer_error_body(ErrorBody::Plain),
+        default().bearer_error_body(ErrorBody::Message),
+        default().query_without_return(true),
     ]
 }
 

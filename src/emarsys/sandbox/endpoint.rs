@@ -31,8 +31,9 @@ macro_rules! endpoints {
 
             /// Whether it is there to change something, or to set something off.
             ///
-            /// `checkids` counts as a read, although it can be told to put what it finds into a list. So do an export and a
-            /// run of a segment: they are ways to read, and the list that a run makes is its answer.
+            /// `checkids` counts as a read here, although it can be told to put what it finds into a list; see
+            /// [`Sandbox::write_requests`](super::Sandbox::write_requests). So do an export and a run of a segment:
+            /// they are ways to read, and the list that a run makes is its answer.
             pub fn is_write(self) -> bool {
                 match self {
                     $(Self::$variant => endpoints!(@ $kind),)+

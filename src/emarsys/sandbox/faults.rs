@@ -110,7 +110,7 @@ impl Fault {
     }
 
     /// The first half of the rows takes effect, and the connection closes without an answer: as if the service broke
-    /// down in the middle of a batch of contacts, or of an edit of a list's members.
+    /// down in the middle of a batch of contacts or records, or of an edit of a list's members.
     pub fn apply_half() -> Self {
         Self::new(Effect::ApplyHalf)
     }

@@ -51,22 +51,36 @@ impl fmt::Debug for WriteRequest {
     }
 }
 
+/// Whether a request is there to write, also where its body decides.
+fn writes(endpoint: Endpoint, request: &Request) -> bool {
+    let names_a_list = || {
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        body.get("contact_list_id").is_some_and(|list| !list.is_null())
+    };
+    endpoint.is_write() || (endpoint == Endpoint::CheckIds && names_a_list())
+}
+
 /// The counts and the writes since the last [`clear`](Self::clear).
 #[derive(Debug)]
 pub(super) struct Journal {
     bodies_kept: bool,
     counts: BTreeMap<Endpoint, u64>,
+    write_count: u64,
     writes: Vec<WriteRequest>,
 }
 
 impl Journal {
     pub(super) fn new(bodies_kept: bool) -> Self {
-        Self { bodies_kept, counts: BTreeMap::new(), writes: Vec::new() }
+        Self { bodies_kept, counts: BTreeMap::new(), write_count: 0, writes: Vec::new() }
     }
 
     pub(super) fn note(&mut self, endpoint: Endpoint, request: &Request, status: Option<u16>) {
         *self.counts.entry(endpoint).or_default() += 1;
-        if self.bodies_kept && endpoint.is_write() {
+        if !writes(endpoint, request) {
+            return;
+        }
+        self.write_count += 1;
+        if self.bodies_kept {
             let (target, body) = (request.target.clone(), request.body.clone());
             self.writes.push(WriteRequest { endpoint, target, body, status });
         }
@@ -76,12 +90,17 @@ impl Journal {
         &self.counts
     }
 
+    pub(super) fn write_count(&self) -> u64 {
+        self.write_count
+    }
+
     pub(super) fn writes(&self) -> &[WriteRequest] {
         &self.writes
     }
 
     pub(super) fn clear(&mut self) {
         self.counts.clear();
+        self.write_count = 0;
         self.writes.clear();
     }
 }

@@ -33,6 +33,12 @@
 //!
 //! Events that are triggered and unsubscriptions set nothing off: they are kept, for the test to look at.
 //!
+//! Of relational data and of `contact/merge` hardly more than the addresses and some codes are known. Here records are
+//! taken as an array of objects, or as such an array named `records`, with either kind of credentials; a record is
+//! known by its key columns, and a request is carried out as a whole or refused. A merge knows the rule `overwrite`,
+//! which copies the source's value even if it is empty; any other rule is refused with 10001, fields without a rule
+//! and lists stay as they are.
+//!
 //! What it does not serve: relational and AI segments, the export of responses, the notification of a finished export,
 //! `contact/last_change`, the list of events, programs, and e-mails.
 
@@ -299,10 +305,10 @@ impl Sandbox {
         self.shared.now(|account, _| account.journal.counts().get(&endpoint).copied().unwrap_or_default())
     }
 
-    /// How many requests came in that are there to [write](Endpoint::is_write).
+    /// How many requests came in that are there to [write](Endpoint::is_write), with those `checkids` that name a list
+    /// to put contacts into.
     pub fn write_requests(&self) -> u64 {
-        let writes = |(endpoint, count): (&Endpoint, &u64)| endpoint.is_write().then_some(*count);
-        self.shared.now(|account, _| account.journal.counts().iter().filter_map(writes).sum())
+        self.shared.now(|account, _| account.journal.write_count())
     }
 
     /// The write requests in the order in which they came in, with their bodies.

@@ -43,6 +43,10 @@ pub struct Switches {
     pub(super) deprecated_reads: bool,
     pub(super) query_without_return: bool,
     pub(super) getdata_result_left_out: bool,
+    pub(super) getdata_rows_in_order: bool,
+    pub(super) empty_errors_shown: bool,
+    pub(super) found_id_as_number: bool,
+    pub(super) long_texts_cut: bool,
     pub(super) bearer_error_body: ErrorBody,
     pub(super) relational_body: RelationalBody,
     pub(super) relational_upsert_replaces: bool,
@@ -145,6 +149,10 @@ impl Default for Switches {
             deprecated_reads: true,
             query_without_return: false,
             getdata_result_left_out: false,
+            getdata_rows_in_order: true,
+            empty_errors_shown: false,
+            found_id_as_number: false,
+            long_texts_cut: false,
             bearer_error_body: ErrorBody::Envelope,
             relational_body: RelationalBody::Envelope,
             relational_upsert_replaces: false,
@@ -323,6 +331,31 @@ impl Switches {
     /// Whether `getdata` has no `result` when nobody is found, as in 2016; by default it is `false`.
     pub fn getdata_result_left_out(mut self, yes: bool) -> Self {
         self.getdata_result_left_out = yes;
+        self
+    }
+
+    /// Whether the rows of `getdata` keep the order of the request (default), or come in another order.
+    pub fn getdata_rows_in_order(mut self, yes: bool) -> Self {
+        self.getdata_rows_in_order = yes;
+        self
+    }
+
+    /// Whether a contact batch without any failure says `"errors":[]`; by default it has no `errors` at all.
+    pub fn empty_errors_shown(mut self, yes: bool) -> Self {
+        self.empty_errors_shown = yes;
+        self
+    }
+
+    /// Whether `GET contact` answers the id as a number; by default it is a string.
+    pub fn found_id_as_number(mut self, yes: bool) -> Self {
+        self.found_id_as_number = yes;
+        self
+    }
+
+    /// Whether a text that is too long for its field is cut; by default it is kept as it is. See also
+    /// [`texts_checked`](Self::texts_checked), which goes first.
+    pub fn long_texts_cut(mut self, yes: bool) -> Self {
+        self.long_texts_cut = yes;
         self
     }
 

@@ -107,7 +107,7 @@ pub(super) fn check(
             if switches.texts_checked && !(sent.chars().count() <= chars_max && plausible(field, &sent)) {
                 return Err(refused("value"));
             }
-            sent
+            if switches.long_texts_cut { sent.chars().take(chars_max).collect() } else { sent }
         }
         Kind::Number => {
             let number = canonical_number(&sent).ok_or_else(|| refused("numeric format"))?;
@@ -287,5 +287,7 @@ mod tests {
         assert!(checked_with(&strict, 3, &json!("abcde")).is_err());
         assert!(checked_with(&strict, 10_601, &json!("1234567890123456789012345")).is_err());
         assert!(checked_with(&strict, 4, &json!("1815-12-10 08:00")).is_ok());
+        let cutting = Switches::default().long_texts_cut(true);
+        assert_eq!(checked_with(&cutting, 1, &long), Ok(Some(json!("x".repeat(60)))));
     }
 }

@@ -14,7 +14,9 @@ use super::super::{
 
 /// The internal id of the one contact with a value: `GET contact/?3=ada@shop.test`.
 pub(in super::super) fn find(cx: &mut Context<'_>, query: &Query) -> Data {
-    Ok(json!({ "id": find_one(cx, query)?.to_string() }))
+    let contact = find_one(cx, query)?;
+    let id = if cx.switches.found_id_as_number { json!(contact) } else { json!(contact.to_string()) };
+    Ok(json!({ "id": id }))
 }
 
 pub(super) fn find_one(cx: &mut Context<'_>, query: &Query) -> Result<u64, Failure> {
@@ -99,6 +101,9 @@ pub(in super::super) fn get_data(cx: &mut Context<'_>, body: &Map<String, Value>
                 errors.push(entry);
             }
         }
+    }
+    if !cx.switches.getdata_rows_in_order {
+        rows.reverse();
     }
     match (rows.is_empty(), cx.switches.getdata_result_left_out) {
         (false, _) => Ok(json!({ "errors": errors, "result": rows })),

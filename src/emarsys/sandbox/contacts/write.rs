@@ -116,8 +116,8 @@ impl Writer<'_, '_> {
         if !self.cx.switches.ids_in_order {
             ids.reverse();
         }
-        // Full success has no `errors` at all.
-        if errors.is_empty() {
+        // Full success has no `errors` at all, it seems.
+        if errors.is_empty() && !self.cx.switches.empty_errors_shown {
             return json!({ "ids": ids });
         }
         json!({ "ids": ids, "errors": errors.into_value() })

@@ -305,6 +305,13 @@ fn changed_email_is_found_under_the_new_one_only() {
 }
 
 #[test]
+fn batch_without_failures_may_show_empty_errors() {
+    let caller = Caller::switched(Switches::default().empty_errors_shown(true));
+    let data = caller.data("PUT", UPSERT, &json!({"contacts": [row("ada@shop.test")]}));
+    assert_eq!(data, json!({"ids": [700_001], "errors": []}));
+}
+
+#[test]
 fn more_than_a_thousand_contacts_are_too_many() {
     let caller = Caller::new();
     let body = |count: usize| json!({"contacts": vec![row("ada@shop.test"); count]});

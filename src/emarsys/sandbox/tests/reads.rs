@@ -48,6 +48,11 @@ fn checkids_puts_those_found_into_a_list_if_asked() {
     let body = json!({"external_ids": ["ada@shop.test", "zoe@shop.test"], "contact_list_id": list});
     caller.data("POST", "contact/checkids", &body);
     assert!(caller.sandbox.lists()[0].members().iter().eq([&ada]));
+    // It has written, unlike one that names no list.
+    caller.data("POST", "contact/checkids", &json!({"external_ids": ["ada@shop.test"]}));
+    assert_eq!((caller.sandbox.write_requests(), caller.sandbox.journal().len()), (1, 1));
+    caller.sandbox.clear_requests();
+    assert_eq!(caller.sandbox.write_requests(), 0);
 }
 
 #[test]
@@ -102,6 +107,31 @@ fn getdata_may_have_no_result_when_nobody_is_found() {
     assert_eq!(ask("zoe@shop.test").get("result"), None);
     caller.person("ada@shop.test");
     assert!(ask("ada@shop.test")["result"].is_array());
+}
+
+#[test]
+fn getdata_may_answer_in_another_order() {
+    for in_order in [true, false] {
+        let caller = Caller::switched(Switches::default().getdata_rows_in_order(in_order));
+        let mut expected = ["bob@shop.test", "ada@shop.test"];
+        for email in expected {
+            caller.person(email);
+        }
+        let body = json!({"keyId": "3", "keyValues": expected, "fields": ["3"]});
+        let data = caller.data("POST", "contact/getdata", &body);
+        if !in_order {
+            expected.reverse();
+        }
+        let read: Vec<_> = data["result"].as_array().unwrap().iter().map(|row| row["3"].clone()).collect();
+        assert_eq!(read, expected);
+    }
+}
+
+#[test]
+fn found_id_may_be_a_number() {
+    let caller = Caller::switched(Switches::default().found_id_as_number(true));
+    let ada = caller.person("ada@shop.test");
+    assert_eq!(caller.get("contact/?3=ada@shop.test"), json!({"id": ada}));
 }
 
 #[test]

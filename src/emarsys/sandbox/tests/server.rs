@@ -39,6 +39,23 @@ async fn server_answers_on_a_free_port() {
 }
 
 #[tokio::test]
+async fn every_verb_passes() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let token = token(&sandbox).await;
+    sandbox.add_table("shop", "orders", ["id"]);
+    sandbox.add_record("shop", "orders", serde_json::Map::from_iter([("id".to_owned(), json!(1))]));
+    let source = sandbox.add_source("crm");
+    let client = Client::new();
+    let patch = client.patch(format!("{}/api/rds/v1/connections/shop/tables/orders/records", sandbox.url()));
+    let delete = client.delete(format!("{}/api/v3/source/{source}", sandbox.url()));
+    for request in [patch.body(json!([{"id": 1, "sum": 5}]).to_string()), delete] {
+        assert_eq!(request.bearer_auth(&token).send().await.unwrap().status(), StatusCode::OK);
+    }
+    assert_eq!(json!(sandbox.table("shop", "orders")), json!([{"id": 1, "sum": 5}]));
+    assert_eq!(sandbox.sources(), []);
+}
+
+#[tokio::test]
 async fn lost_answers_break_the_connection() {
     let sandbox = Sandbox::start().await.unwrap();
     let token = token(&sandbox).await;
