@@ -89,7 +89,8 @@ impl Table<'_> {
         self.write(records, |records| Patch(Body { table: self, records })).await
     }
 
-    /// Adds records, or replaces those that exist (Emarsys API: Upsert records).
+    /// Changes records that exist and adds the others (Emarsys API: Upsert records). What becomes of columns that are not
+    /// sent of a record that exists is not documented.
     ///
     /// # Errors
     /// As [`insert`](Self::insert).
