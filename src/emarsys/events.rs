@@ -81,11 +81,12 @@ impl Events<'_> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the data is no object or too long; else as
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the key is empty or the data is no object or too long; else as
     /// [`Client::send`], with code 2008 ([`Refusal::is_missing`](super::Refusal::is_missing)) if no contact has the
     /// key, and 5001 if there is no such event.
     pub async fn trigger(&self, event: EventId, key: impl Into<KeyField>, trigger: &Trigger) -> Result<()> {
         trigger.check(0)?;
+        Keys::new(&endpoint::<TriggerOne<'_>>(), [Some(trigger.external_id.as_str())])?;
         self.0.send(&TriggerOne { event, key_id: key.into(), trigger }).await.map(|Ignored| ())
     }
 
@@ -96,7 +97,7 @@ impl Events<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if the data of one is no object or too long,
-    /// or if two have the same key, apart from case and surrounding blanks; else as [`Client::send`].
+    /// or if one has no key or two have the same, apart from case and surrounding blanks; else as [`Client::send`].
     pub async fn trigger_many(
         &self,
         event: EventId,
@@ -236,6 +237,14 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.to_string().contains("event 1"), "{error}");
         }
+        assert!(script.sent().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn event_of_nobody_is_refused_before_anything_is_sent() {
+        let (client, script) = client([]);
+        let error = client.events().trigger(EVENT, FieldId::EMAIL, &Trigger::new(" ")).await.unwrap_err();
+        assert_eq!((error.kind(), error.delivery()), (ErrorKind::Config, Delivery::NotSent));
         assert!(script.sent().is_empty());
     }
 }

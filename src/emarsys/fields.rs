@@ -245,11 +245,11 @@ impl Request for ListFieldsIn<'_> {
 #[derive(Deserialize)]
 struct FieldReply {
     id: FieldId,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply::optional_text")]
     name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply::optional_text")]
     string_id: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply::optional_text")]
     application_type: Option<String>,
 }
 
@@ -258,7 +258,7 @@ impl From<FieldReply> for Field {
         Self {
             id: field.id,
             name: field.name,
-            string_id: field.string_id.filter(|id| !id.is_empty()),
+            string_id: field.string_id,
             application_type: field.application_type.unwrap_or_default().into(),
         }
     }
@@ -360,7 +360,7 @@ impl Request for DeleteField {
 struct ChoiceReply {
     /// Choice ids are numbers or strings of digits, as field ids are.
     id: FieldId,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply::optional_text")]
     choice: Option<String>,
     /// Null, a number or a string.
     #[serde(default)]
@@ -546,5 +546,15 @@ mod tests {
             (sent[0].method, sent[0].url.as_str()),
             ("DELETE", "https://api.emarsys.net/api/v2/field/10601")
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn choices_that_are_numbers_or_without_a_label_are_read() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{
+            "1":{"id":"1","choice":0,"bit_position":""},"2":{"id":2,"choice":null,"bit_position":"7"}}}"#;
+        let (client, _) = client([Answer::reply(200, reply)]);
+        let choices = client.fields().choices(FieldId::CHILDREN).await.unwrap();
+        assert_eq!(choices[0], Choice { id: 1, label: "0".to_owned(), bit_position: None });
+        assert_eq!(choices[1], Choice { id: 2, label: String::new(), bit_position: Some(7) });
     }
 }

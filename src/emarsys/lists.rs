@@ -33,6 +33,8 @@ pub struct ContactList {
     pub name: String,
     /// When it was created, in the local time of Emarsys (Europe/Vienna), if the reply says so.
     pub created: Option<NaiveDateTime>,
+    /// Its type, if the reply says so: always 0, as others are reserved.
+    pub list_type: Option<u64>,
 }
 
 /// A contact list that was created with members.
@@ -70,7 +72,8 @@ impl Lists<'_> {
     /// list). No contact is created: one that does not exist is rejected with 2008.
     ///
     /// More than 10,000 keys are sent as several requests: one that creates the list, and others that
-    /// [`add`](Self::add) to it. If one of those fails, its rows say so and the list stays.
+    /// [`add`](Self::add) to it. If keys are refused that way or in the reply to the first request, their rows say so;
+    /// the list is there nevertheless.
     ///
     /// # Errors
     /// As [`create`](Self::create) and [`Contacts::update`](super::Contacts::update), of the request that creates the
@@ -97,7 +100,11 @@ impl Lists<'_> {
         request.external_ids = Some(&keys[first.clone()]);
         let Answer { status, reply: Created { id, errors } } = self.0.call(&request).await?;
         let account = Account { endpoint: &endpoint, status, keys: &known, rows: first.clone(), done: None };
-        let mut rows = account.settle(&errors)?;
+        let mut rows = match account.settle(&errors) {
+            Ok(rows) => rows,
+            // The list was made, so its number must not get lost. Further keys would be refused likewise.
+            Err(error) => return Ok(CreatedList { id, rows: failed(&keys, error) }),
+        };
         let rest = &keys[rows.len()..];
         if !rest.is_empty() {
             rows.extend(self.add_rest(id, key, rest).await);
@@ -202,13 +209,7 @@ impl Lists<'_> {
     }
 
     async fn add_rest(&self, list: ListId, key: KeyField, keys: &[&str]) -> Vec<RowResult> {
-        match self.add(list, key, keys).await {
-            Ok(results) => results,
-            Err(error) => {
-                let error = Arc::new(error);
-                keys.iter().map(|_| RowResult::Failed(Arc::clone(&error))).collect()
-            }
-        }
+        self.add(list, key, keys).await.unwrap_or_else(|error| failed(keys, error))
     }
 
     async fn change<'a, R>(&self, list: ListId, key: KeyField, keys: &'a [&'a str]) -> Result<Vec<RowResult>>
@@ -232,6 +233,12 @@ impl Lists<'_> {
     }
 }
 
+/// The results of keys that share an error.
+fn failed(keys: &[&str], error: Error) -> Vec<RowResult> {
+    let error = Arc::new(error);
+    keys.iter().map(|_| RowResult::Failed(Arc::clone(&error))).collect()
+}
+
 #[derive(Serialize)]
 struct ListLists {}
 
@@ -246,10 +253,12 @@ impl Request for ListLists {
 #[derive(Deserialize)]
 struct ListReply {
     id: ListId,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply::optional_text")]
     name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply::optional_text")]
     created: Option<String>,
+    #[serde(default, rename = "type", deserialize_with = "reply::optional_number")]
+    list_type: Option<u64>,
 }
 
 impl From<ListReply> for ContactList {
@@ -258,6 +267,7 @@ impl From<ListReply> for ContactList {
             id: list.id,
             name: list.name.unwrap_or_default(),
             created: list.created.and_then(|text| reply::local_time(&text)),
+            list_type: list.list_type,
         }
     }
 }
@@ -459,9 +469,9 @@ mod tests {
         let (client, script) = client([Answer::reply(200, reply)]);
         let lists = client.lists().list().await.unwrap();
         let created = chrono::NaiveDate::from_ymd_opt(2026, 3, 1).and_then(|day| day.and_hms_opt(10, 15, 0));
-        let spring = ContactList { id: ListId::new(4711), name: "spring_buyers".to_owned(), created };
-        assert_eq!(lists[0], spring);
-        assert_eq!(lists[1].id, ListId::new(12));
+        let name = "spring_buyers".to_owned();
+        assert_eq!(lists[0], ContactList { id: ListId::new(4711), name, created, list_type: Some(0) });
+        assert_eq!((lists[1].id, lists[1].created, lists[1].list_type), (ListId::new(12), None, None));
         assert_eq!(script.sent()[0].url, "https://api.emarsys.net/api/v2/contactlist");
     }
 
@@ -626,5 +636,29 @@ mod tests {
         );
         assert_eq!(sent[0].body, r#"{"name":"new"}"#);
         assert!(lists.rename(list, " ").await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_are_read_in_every_form_they_are_printed_in() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{
+            "0":{"id":"1","name":null,"created":false},"1":{"id":2,"name":"x","created":"0000-00-00 00:00:00"}}}"#;
+        let (client, _) = client([Answer::reply(200, reply)]);
+        let lists = client.lists().list().await.unwrap();
+        assert_eq!((lists[0].name.as_str(), lists[0].created), ("", None));
+        assert_eq!((lists[1].name.as_str(), lists[1].created), ("x", None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn number_of_a_new_list_is_not_lost_when_its_keys_are_refused() {
+        let reply = r#"{"replyCode":0,"replyText":"OK","data":{"id":4711,"errors":
+            {"<NO_KEY_ID>":{"2004":"Invalid key field id: 999"}}}}"#;
+        let (client, script) = client([Answer::reply(200, reply)]);
+        let keys: Vec<String> = (0..10_001).map(|row| format!("k{row}")).collect();
+        let made = client.lists().create_with("spring", None, FieldId::new(999), &keys).await.unwrap();
+        assert_eq!((made.id, codes(&made.rows)), (ListId::new(4711), vec![-2; 10_001]));
+        assert!(
+            matches!(&made.rows[0], RowResult::Failed(error) if error.cause::<Refusal>().unwrap().code == Some(2004))
+        );
+        assert_eq!(script.sent().len(), 1);
     }
 }

@@ -10,7 +10,7 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{DeserializeOwned, Error as _},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     client::Client,
@@ -69,19 +69,24 @@ impl Table<'_> {
     /// As [`Client::send`], with code 15007 if a column has no index. [`Undecodable`](crate::ErrorKind::Undecodable) if
     /// a record is no `T`.
     pub async fn query<T: DeserializeOwned>(&self, columns: &[(&str, &str)]) -> Result<Vec<T>> {
+        self.check()?;
         let request = Query { table: self, columns, records: PhantomData };
         self.client.send(&request).await.map(|Records(records)| records)
     }
 
-    /// Adds records (Emarsys API: Insert records). It is not repeated when no answer comes.
+    /// Adds records (Emarsys API: Insert records). It is not repeated when no answer comes: a table without a key might
+    /// get them twice.
     ///
     /// # Errors
     /// Of the first request, as [`Client::send`]: 15004 (no such table), 15009 (a view), 15010 (no such connection).
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if the name of the table or the connection
+    /// is empty or consists of dots.
     pub async fn insert<T: Serialize + Sync>(&self, records: &[T]) -> Result<Vec<RowResult>> {
         self.write(records, |records| Insert(Body { table: self, records })).await
     }
 
-    /// Changes columns of records that exist (Emarsys API: Update records).
+    /// Changes columns of records that exist (Emarsys API: Update records). Twice is the same as once, so it is repeated
+    /// when no answer comes.
     ///
     /// # Errors
     /// As [`insert`](Self::insert).
@@ -90,7 +95,7 @@ impl Table<'_> {
     }
 
     /// Changes records that exist and adds the others (Emarsys API: Upsert records). What becomes of columns that are not
-    /// sent of a record that exists is not documented.
+    /// sent of a record that exists is not documented. Twice is the same as once, so it is repeated when no answer comes.
     ///
     /// # Errors
     /// As [`insert`](Self::insert).
@@ -98,7 +103,8 @@ impl Table<'_> {
         self.write(records, |records| Upsert(Body { table: self, records })).await
     }
 
-    /// Removes records (Emarsys API: Remove records).
+    /// Removes records (Emarsys API: Remove records). It is not repeated when no answer comes, because what is said of
+    /// records that are gone is not documented.
     ///
     /// # Errors
     /// As [`insert`](Self::insert).
@@ -106,12 +112,14 @@ impl Table<'_> {
         self.write(records, |records| Remove(Body { table: self, records })).await
     }
 
-    /// Replaces **all** records of the table by these (Emarsys API: Replace records).
+    /// Replaces **all** records of the table by these (Emarsys API: Replace records). Twice is the same as once, so it is
+    /// repeated when no answer comes.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if they do not fit into one request, that is
     /// if they are more than 1,000: a second request would replace the first. Else as [`insert`](Self::insert).
     pub async fn replace<T: Serialize + Sync>(&self, records: &[T]) -> Result<()> {
+        self.check()?;
         let request = Replace(Body { table: self, records });
         if rows::split(&endpoint::<Replace<'_, T>>(), records, RECORDS_MAX)?.len() > 1 {
             return Err(Error::config(
@@ -131,12 +139,23 @@ impl Table<'_> {
         T: Serialize,
         R: Request<Reply = Ignored>,
     {
+        self.check()?;
         let mut parts = Parts::new(rows::split(&endpoint::<R>(), records, RECORDS_MAX)?, RowResult::Failed);
         while let Some(rows) = parts.next() {
             let outcome = self.client.send(&request(&records[rows.clone()])).await;
             parts.settle(rows.clone(), outcome.map(|Ignored| vec![RowResult::Done; rows.len()]))?;
         }
         Ok(parts.finish())
+    }
+
+    /// Dots are no names in a path, however they are encoded: the request would go to another address.
+    fn check(&self) -> Result<()> {
+        for (what, name) in [("connection", &self.connection), ("table", &self.name)] {
+            if matches!(name.trim(), "" | "." | "..") {
+                return Err(Error::config(format!("`{name}` cannot be the name of a {what}")));
+            }
+        }
+        Ok(())
     }
 
     fn path(&self, action: Option<&str>) -> Path {
@@ -155,13 +174,20 @@ struct Records<T>(Vec<T>);
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Records<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let reply = match Value::deserialize(deserializer)? {
-            Value::Object(record) if !record.is_empty() => vec![Value::Object(record)].into(),
+            Value::Object(record) if !record.is_empty() && !is_numbered(&record) => {
+                vec![Value::Object(record)].into()
+            }
             reply => reply,
         };
         let List(records) =
             serde_json::from_value(reply).map_err(|_| D::Error::custom("expected records"))?;
         Ok(Self(records))
     }
+}
+
+/// Whether this is no record but a list of them, printed as an object with numbers for names.
+fn is_numbered(records: &Map<String, Value>) -> bool {
+    records.iter().all(|(name, record)| name.parse::<u64>().is_ok() && record.is_object())
 }
 
 struct Query<'a, T> {
@@ -319,5 +345,29 @@ mod tests {
         assert!(matches!(&results[1_000], RowResult::Failed(error) if error.delivery() == Delivery::Refused));
         let error = orders.replace(&records).await.unwrap_err();
         assert_eq!((error.kind(), script.sent().len()), (ErrorKind::Config, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_in_an_object_with_numbers_for_names_are_a_list() {
+        for (body, count) in [(r#"{"0":{"id":1},"1":{"id":2}}"#, 2), (r#"{"7":"a column"}"#, 1)] {
+            let (client, _) = client([Answer::reply(200, body)]);
+            let found: Vec<Value> =
+                client.relational_data().table("shop", "orders").query(&[]).await.unwrap();
+            assert_eq!(found.len(), count, "{body}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_that_would_lead_to_another_address_are_refused_before_anything_is_sent() {
+        let (client, script) = client([]);
+        let names = [("shop", ".."), ("shop", "."), ("shop", ""), ("..", "orders"), (" ", "orders")];
+        for (connection, table) in names {
+            let table = client.relational_data().table(connection, table);
+            let records = [json!({"id": 1})];
+            assert_eq!(table.replace(&records).await.unwrap_err().kind(), ErrorKind::Config);
+            assert_eq!(table.upsert(&records).await.unwrap_err().kind(), ErrorKind::Config);
+            assert_eq!(table.query::<Value>(&[]).await.unwrap_err().kind(), ErrorKind::Config);
+        }
+        assert!(script.sent().is_empty());
     }
 }

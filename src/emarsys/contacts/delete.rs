@@ -40,13 +40,16 @@ impl Contacts<'_> {
                         Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done }
                             .settle(&reply.errors)
                     }
-                    // Some replies have no errors of rows when there is nobody to delete.
-                    Err(error) => match error.cause::<Refusal>().filter(|refusal| refusal.is_missing()) {
-                        Some(refusal) => {
-                            let missing = RowResult::Rejected(Rejection::of(refusal));
-                            Ok(vec![missing; rows.len()])
+                    // Some replies have no errors of rows when there is nobody to delete. What is said of a request
+                    // with one key is said of that key.
+                    Err(error) => match error.cause::<Refusal>() {
+                        Some(refusal)
+                            if refusal.is_missing() || (refusal.is_ambiguous() && rows.len() == 1) =>
+                        {
+                            let rejected = RowResult::Rejected(Rejection::of(refusal));
+                            Ok(vec![rejected; rows.len()])
                         }
-                        None => Err(error),
+                        _ => Err(error),
                     },
                 }
             };

@@ -74,23 +74,22 @@ struct MailingReply {
     contact: ContactId,
     #[serde(rename = "emailId")]
     email: EmailId,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply::optional_text")]
     launch_date: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply::optional_text")]
     delivery_status: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply::optional_text")]
     bounce_status: Option<String>,
 }
 
 impl From<MailingReply> for Mailing {
     fn from(mailing: MailingReply) -> Self {
-        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
         Self {
             contact: mailing.contact,
             email: mailing.email,
             launched: mailing.launch_date.and_then(|text| reply::local_time(&text)),
-            delivery_status: said(mailing.delivery_status),
-            bounce_status: said(mailing.bounce_status),
+            delivery_status: mailing.delivery_status,
+            bounce_status: mailing.bounce_status,
         }
     }
 }

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Contacts;
 use crate::{
-    Delivery, Error, ErrorKind, Result,
+    Error, Result,
     emarsys::{
+        client::Answer,
         ids::{EmailId, FieldId, KeyField, ListId},
+        refusal::Refusal,
         reply::{Ignored, RowErrors},
-        request::{Effect, Method, Request},
+        request::{Effect, Method, Request, endpoint},
         words::words,
     },
 };
@@ -110,18 +112,14 @@ impl Contacts<'_> {
     /// contact's consent away: for that, [`OPT_IN`](FieldId::OPT_IN) is set to 2 as well.
     ///
     /// # Errors
-    /// As [`Client::send`](crate::emarsys::Client::send), and [`ErrorKind::Refused`] if the reply has an error of the
-    /// contact.
+    /// As [`Client::send`](crate::emarsys::Client::send), and so it is if the reply has an error of the contact: its code
+    /// is that of the [`Refusal`].
     pub async fn unsubscribe(&self, unsubscription: &Unsubscription) -> Result<()> {
-        let reply = self.0.send(&Unsubscribe(unsubscription)).await?;
-        match reply.errors.0.first() {
-            None => Ok(()),
-            Some(error) => {
-                let code = error.code.map_or("no code".to_owned(), |code| format!("code {code}"));
-                let text = format!("POST {}: refused with {code}", Unsubscribe::ENDPOINT);
-                Err(Error::new(ErrorKind::Refused, text).with_delivery(Delivery::Refused))
-            }
-        }
+        let Answer { status, reply } = self.0.call(&Unsubscribe(unsubscription)).await?;
+        let Some(error) = reply.errors.0.first() else { return Ok(()) };
+        let (code, field, exists) = (error.code, error.field, false);
+        let refusal = Refusal { endpoint: endpoint::<Unsubscribe<'_>>(), status, code, field, exists };
+        Err(Error::refused(refusal.to_string()).with_source(refusal))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     emarsys::{
         client::Client,
         ids::{ContactId, FieldId},
-        reply::List,
+        reply::{List, is_empty},
         request::{Effect, Method, Path, Request},
     },
 };
@@ -69,7 +69,7 @@ impl Contacts<'_> {
 
 impl Query {
     /// Only contacts with this value in `field`, which needs an index (code 2015 if it has none). An empty value stands
-    /// for contacts without one.
+    /// for contacts without one. A second filter takes the place of the first.
     pub fn with(mut self, field: FieldId, value: impl Into<String>) -> Self {
         self.filter = Some((field, value.into()));
         self
@@ -121,7 +121,7 @@ impl State {
         self.page.extend(found.into_iter().map(|mut found| QueriedContact {
             id: found.id,
             field,
-            value: found.values.remove(&field.to_string()).filter(|value| !value.is_null()),
+            value: found.values.remove(&field.to_string()).filter(|value| !is_empty(value)),
         }));
         Ok(())
     }

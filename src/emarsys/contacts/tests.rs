@@ -420,3 +420,52 @@ async fn merge_and_unsubscription_are_sent_as_told_and_shown_without_people() {
     let shown = format!("{merge:?} {unsubscription:?} {error}");
     assert!(!shown.contains("shop") && !shown.contains("k3J"), "{shown}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn refusal_of_the_deletion_of_one_is_the_result_of_its_row() {
+    let ambiguous =
+        r#"{"replyCode":2010,"replyText":"More contacts found with the external id: 3","data":""}"#;
+    let (client, _) = client([Answer::reply(400, ambiguous), Answer::reply(400, ambiguous)]);
+    let rows = client.contacts().delete(FieldId::EMAIL, &["dup@shop.test"]).await.unwrap();
+    assert!(matches!(&rows[..], [RowResult::Rejected(rejection)] if rejection.is_ambiguous()), "{rows:?}");
+    // Of several, it does not say which.
+    let error =
+        client.contacts().delete(FieldId::EMAIL, &["dup@shop.test", "b@shop.test"]).await.unwrap_err();
+    assert!(error.cause::<Refusal>().unwrap().is_ambiguous());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_unsubscription_has_its_code_as_cause() {
+    let reply = r#"{"replyCode":0,"replyText":"OK","data":{"errors":{"k3Jd82LsQx":{"2008":"No"}}}}"#;
+    let (client, _) = client([Answer::reply(200, reply)]);
+    let unsubscription = Unsubscription::new(7, super::super::ids::EmailId::new(12), "k3Jd82LsQx");
+    let error = client.contacts().unsubscribe(&unsubscription).await.unwrap_err();
+    let refusal = error.cause::<Refusal>().unwrap();
+    assert!(refusal.is_missing());
+    assert_eq!(refusal.endpoint, "POST email/unsubscribe");
+    assert!(!format!("{error} {error:?}").contains("k3J"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn queried_contact_without_a_value_has_none_however_it_is_printed() {
+    let reply =
+        r#"{"replyCode":0,"data":{"result":[{"id":1,"3":null},{"id":2,"3":""},{"id":3},{"id":4,"3":[]}]}}"#;
+    let (client, _) = client([Answer::reply(200, reply)]);
+    let found: Vec<QueriedContact> =
+        client.contacts().query(FieldId::EMAIL).stream().try_collect().await.unwrap();
+    assert_eq!(found.len(), 4);
+    assert!(found.iter().all(|contact| contact.value().is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_is_read_in_every_form_that_nothing_is_printed_in() {
+    let reply = r#"{"replyCode":0,"replyText":"OK","data":{"0":
+        {"emailId":12,"contactId":"700001","launch_date":false,"delivery_status":[],"bounce_status":false}}}"#;
+    let (client, _) = client([Answer::reply(200, reply)]);
+    let day = NaiveDate::from_ymd_opt(2026, 1, 1).unwrap();
+    let mailings = client.contacts().history(&[ContactId::new(700_001)], day, day).await.unwrap();
+    assert_eq!(
+        (mailings[0].launched, &mailings[0].delivery_status, &mailings[0].bounce_status),
+        (None, &None, &None)
+    );
+}

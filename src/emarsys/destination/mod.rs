@@ -108,8 +108,12 @@ mod tests {
     use super::*;
 
     fn found(list: impl Into<ListRef>) -> Result<u64, String> {
-        let list_of =
-            |id, name: &str| ContactList { id: ListId::new(id), name: name.to_owned(), created: None };
+        let list_of = |id, name: &str| ContactList {
+            id: ListId::new(id),
+            name: name.to_owned(),
+            created: None,
+            list_type: None,
+        };
         let lists = [
             list_of(1, "Customers"),
             list_of(2, "customers"),

@@ -1,6 +1,6 @@
 //! Who is in a list, page by page.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use futures::{
     StreamExt, TryStreamExt,
@@ -12,7 +12,7 @@ use super::super::{
     client::Client,
     ids::{ContactId, ListId},
     lists::Lists,
-    reply::List,
+    reply::{self, List},
     request::{Effect, Method, Path, ReplyForm, Request},
 };
 use crate::{Error, ErrorKind, Result};
@@ -22,7 +22,8 @@ const PAGE: usize = 10_000;
 
 impl Lists<'_> {
     /// The contacts of a list, by their internal numbers (Emarsys API: Fetch contacts in a contact list). Pages of
-    /// 10,000 are asked for as the stream is read; members that come or go meanwhile may or may not be in it.
+    /// 10,000 are asked for as the stream is read; members that come or go meanwhile may or may not be in it, and new
+    /// ones may need a moment to show up.
     ///
     /// ```no_run
     /// use futures::TryStreamExt;
@@ -41,12 +42,13 @@ impl Lists<'_> {
     /// list.
     pub fn members(&self, list: ListId) -> BoxStream<'static, Result<ContactId>> {
         let client = self.0.clone();
-        let pages = stream::try_unfold(Some(Next::default()), move |next| {
+        let start = Some((Next::default(), HashSet::new()));
+        let pages = stream::try_unfold(start, move |state| {
             let client = client.clone();
             async move {
-                let Some(next) = next else { return Ok(None) };
-                let (page, next) = read(&client, list, next).await?;
-                Ok(Some((stream::iter(page.into_iter().map(Ok)), next)))
+                let Some((next, mut seen)) = state else { return Ok(None) };
+                let (page, next) = read(&client, list, next, &mut seen).await?;
+                Ok(Some((stream::iter(page.into_iter().map(Ok)), next.map(|next| (next, seen)))))
             }
         });
         pages.try_flatten().boxed()
@@ -54,14 +56,20 @@ impl Lists<'_> {
 }
 
 /// Where the next page begins: what the page before said, which is no offset and not to be computed.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Default)]
 struct Next {
     token: Option<String>,
     top: Option<String>,
 }
 
-async fn read(client: &Client, list: ListId, next: Next) -> Result<(Vec<ContactId>, Option<Next>)> {
-    let page = client.send(&ReadMembers { list, next: next.clone() }).await?;
+/// The members of a page, and where the next one begins. `seen` has the tokens of the pages so far.
+async fn read(
+    client: &Client,
+    list: ListId,
+    next: Next,
+    seen: &mut HashSet<String>,
+) -> Result<(Vec<ContactId>, Option<Next>)> {
+    let page = client.send(&ReadMembers { list, next }).await?;
     let wrong = |why: &str| {
         Error::new(
             ErrorKind::Undecodable,
@@ -69,17 +77,12 @@ async fn read(client: &Client, list: ListId, next: Next) -> Result<(Vec<ContactI
         )
         .with_delivery(crate::Delivery::NotSent)
     };
-    let following = match page.next.as_deref().filter(|address| !address.is_empty()) {
-        None => None,
-        Some(address) => {
-            let following = Next::of(address).ok_or_else(|| wrong("has no skip token"))?;
-            if following.token == next.token {
-                return Err(wrong("is that of this page, so the pages would never end"));
-            }
-            Some(following)
-        }
-    };
-    Ok((page.value.0, following))
+    let Some(address) = page.next else { return Ok((page.value.0, None)) };
+    let following = Next::of(&address).ok_or_else(|| wrong("has no skip token"))?;
+    if following.token.clone().is_some_and(|token| !seen.insert(token)) {
+        return Err(wrong("is that of a page before, so the pages would never end"));
+    }
+    Ok((page.value.0, Some(following)))
 }
 
 impl Next {
@@ -129,7 +132,7 @@ impl Request for ReadMembers {
 struct MembersPage {
     // Not optional: a reply without it is none.
     value: List<ContactId>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reply::optional_text")]
     next: Option<String>,
 }
 
@@ -167,6 +170,7 @@ mod tests {
             r#"{"replyCode":0,"replyText":"OK","data":{"value":[],"next":null}}"#,
             r#"{"replyCode":0,"data":{"value":false,"next":""}}"#,
             r#"{"value":[]}"#,
+            r#"{"replyCode":0,"data":{"value":{},"next":false}}"#,
         ] {
             let (members, _) = read_all(&[reply]).await;
             assert!(members.unwrap().is_empty(), "{reply}");
@@ -194,5 +198,15 @@ mod tests {
         assert_eq!(members.unwrap_err().kind(), ErrorKind::Undecodable);
         let (members, _) = read_all(&[r#"{"message":"hello"}"#]).await;
         assert_eq!(members.unwrap_err().kind(), ErrorKind::Undecodable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_that_lead_in_a_circle_end_with_an_error() {
+        let page =
+            |token: u32| format!(r#"{{"replyCode":0,"data":{{"value":[7],"next":"x?$skiptoken={token}"}}}}"#);
+        let (one, two) = (page(1), page(2));
+        let (members, queries) = read_all(&[&one, &two, &one, &two, r#"{"value":[]}"#]).await;
+        assert!(members.unwrap_err().to_string().contains("never end"));
+        assert_eq!(queries.len(), 3);
     }
 }
