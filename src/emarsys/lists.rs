@@ -6,13 +6,14 @@ use std::{borrow::Cow, sync::Arc};
 
 use chrono::NaiveDateTime;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     client::{Answer, Client},
     ids::{ContactId, FieldId, KeyField, ListId},
     reply::{self, Count, Flag, Ignored, List, RowErrors},
     request::{Effect, Method, Path, Request, endpoint},
-    rows::{self, Account, Keys, Parts, RowResult},
+    rows::{self, Account, Done, Keys, Parts, RowResult},
 };
 use crate::{Error, Result};
 
@@ -99,7 +100,8 @@ impl Lists<'_> {
         };
         request.external_ids = Some(&keys[first.clone()]);
         let Answer { status, reply: Created { id, errors } } = self.0.call(&request).await?;
-        let account = Account { endpoint: &endpoint, status, keys: &known, rows: first.clone(), done: None };
+        let account =
+            Account { endpoint: &endpoint, status, keys: &known, rows: first.clone(), done: Done::Unsaid };
         let mut rows = match account.settle(&errors) {
             Ok(rows) => rows,
             // The list was made, so its number must not get lost. Further keys would be refused likewise.
@@ -131,8 +133,10 @@ impl Lists<'_> {
         let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
         let first = rows::split(&endpoint, &keys, KEYS_MAX)?.into_iter().next().unwrap_or(0..0);
         let request = ReplaceMembers(Members { list, key_id: key, external_ids: &keys[first.clone()] });
-        let Answer { status, reply } = self.0.call(&request).await?;
-        let account = Account { endpoint: &endpoint, status, keys: &known, rows: first, done: None };
+        // A copy that takes effect late would drop those that are added after it.
+        let client = if first.end < keys.len() { self.0.at_most_once() } else { self.0.clone() };
+        let Answer { status, reply } = client.call(&request).await?;
+        let account = Account { endpoint: &endpoint, status, keys: &known, rows: first, done: reply.done() };
         let mut rows = account.settle(&reply.errors)?;
         let rest = &keys[rows.len()..];
         if !rest.is_empty() {
@@ -223,8 +227,7 @@ impl Lists<'_> {
             let outcome = async {
                 let members = Members { list, key_id: key, external_ids: &keys[rows.clone()] };
                 let Answer { status, reply } = self.0.call(&R::from(members)).await?;
-                // How members that were there before are counted is not documented, so the reply's count says nothing.
-                Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done: None }
+                Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done: reply.done() }
                     .settle(&reply.errors)
             };
             parts.settle(rows.clone(), outcome.await)?;
@@ -362,6 +365,20 @@ impl Request for RemoveMembers<'_> {
 struct MembersReply {
     #[serde(default)]
     errors: RowErrors,
+    #[serde(default)]
+    inserted_contacts: Value,
+    #[serde(default)]
+    deleted_contacts: Value,
+}
+
+impl MembersReply {
+    /// How members that were there before are counted is not documented.
+    fn done(&self) -> Done {
+        match Done::at_least(&self.inserted_contacts) {
+            Done::Unsaid => Done::at_least(&self.deleted_contacts),
+            done => done,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -572,12 +589,12 @@ mod tests {
             Answer::reply(200, created),
             Answer::reply(403, "Forbidden"),
             Answer::reply(200, replaced),
-            Answer::reply(200, replaced),
+            Answer::reply(200, r#"{"replyCode":0,"data":{"inserted_contacts":1,"errors":[]}}"#),
         ]);
         let made = client.lists().create_with("big", None, FieldId::EMAIL, &keys).await.unwrap();
         assert_eq!((made.rows.len(), &codes(&made.rows)[9_999..]), (10_001, &[0, -2][..]));
         let rows = client.lists().replace(ListId::new(4711), FieldId::EMAIL, &keys).await.unwrap();
-        assert_eq!(codes(&rows), vec![0; 10_001]);
+        assert!(rows.len() == 10_001 && codes(&rows).iter().all(|code| *code == 0));
         let paths: Vec<_> =
             script.sent().iter().map(|sent| sent.url.rsplit('/').next().unwrap().to_owned()).collect();
         assert_eq!(paths, ["contactlist", "add", "replace", "add"]);
@@ -660,5 +677,31 @@ mod tests {
             matches!(&made.rows[0], RowResult::Failed(error) if error.cause::<Refusal>().unwrap().code == Some(2004))
         );
         assert_eq!(script.sent().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reply_that_contradicts_itself_leaves_members_unknown() {
+        for data in [
+            r#"{"inserted_contacts":1,"errors":{"<NO_KEY_ID>":{"2004":"Invalid key field id: 999"}}}"#,
+            r#"{"inserted_contacts":3,"errors":[]}"#,
+            r#"{"inserted_contacts":2,"errors":{"zoe@shop.test":{"2008":""},"ada@shop.test":{"2008":""}}}"#,
+        ] {
+            let (client, _) = client([Answer::reply(200, format!(r#"{{"replyCode":0,"data":{data}}}"#))]);
+            let keys = ["ada@shop.test", "zoe@shop.test"];
+            let rows = client.lists().add(ListId::new(4711), FieldId::EMAIL, &keys).await.unwrap();
+            assert!(!rows.iter().any(|row| matches!(row, RowResult::Done)), "{data}: {rows:?}");
+        }
+        let none = r#"{"replyCode":0,"data":{"inserted_contacts":0,"errors":{"<NO_KEY_ID>":{"2004":""}}}}"#;
+        let (client, _) = client([Answer::reply(200, none)]);
+        let error = client.lists().add(ListId::new(4711), FieldId::EMAIL, &["a"]).await.unwrap_err();
+        assert_eq!(error.delivery(), crate::Delivery::Refused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replacement_that_others_are_added_to_is_sent_once() {
+        let keys: Vec<String> = (0..10_001).map(|row| format!("k{row}")).collect();
+        let (client, script) = client([Answer::Lost]);
+        let error = client.lists().replace(ListId::new(4711), FieldId::EMAIL, &keys).await.unwrap_err();
+        assert_eq!((error.delivery(), script.sent().len()), (crate::Delivery::Unknown, 1));
     }
 }
