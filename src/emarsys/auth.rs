@@ -2,12 +2,14 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::DateTime;
+use futures::future::{Either, select};
 use reqwest::{
     StatusCode, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue},
@@ -272,8 +274,12 @@ impl Tokens {
         if let Some(token) = self.fresh(host) {
             return Ok(token);
         }
-        // The semaphore is never closed; should it be, fetching twice does no harm.
-        let _turn = self.turn.acquire().await.ok();
+        // Whoever fetches may be a future that nobody polls any more. To fetch twice does no harm.
+        let (turn, late) = (pin!(self.turn.acquire()), pin!(host.sleep(timeout.saturating_mul(2))));
+        let _turn = match select(turn, late).await {
+            Either::Left((turn, _)) => turn.ok(),
+            Either::Right(_) => None,
+        };
         if let Some(token) = self.fresh(host) {
             return Ok(token);
         }

@@ -139,17 +139,19 @@ impl Client {
     }
 
     /// Sends a request again and again until its result is there: for endpoints that answer with status 202 while
-    /// they compute.
+    /// they compute, and with 423 while they compute something else.
     ///
     /// # Errors
-    /// As [`send`](Self::send); the error of the last attempt, for which [`Refusal::is_not_ready`] holds, once
+    /// As [`send`](Self::send); the error of the last attempt, with status 202 or 423 in its [`Refusal`], once
     /// `polling` allows no other.
     pub async fn poll<R: Request>(&self, request: &R, polling: Polling) -> Result<R::Reply> {
         let mut pauses = polling.pauses(self.host());
         loop {
             match self.send(request).await {
-                Err(error) if error.cause::<Refusal>().is_some_and(Refusal::is_not_ready) => {
-                    if !pauses.next().await {
+                Err(error) if error.cause::<Refusal>().is_some_and(Refusal::is_for_later) => {
+                    if self.deadline.is_some_and(|deadline| deadline.passed(self.host()))
+                        || !pauses.next().await
+                    {
                         return Err(error);
                     }
                 }

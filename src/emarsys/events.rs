@@ -8,17 +8,14 @@ use serde_json::Value;
 use super::{
     client::{Answer, Client},
     ids::{EventId, KeyField},
-    reply::{Ignored, RowErrors},
+    reply::RowErrors,
     request::{Effect, Method, Path, Request, endpoint},
-    rows::{self, Account, Keys, Parts, RowResult},
+    rows::{self, Account, Done, Keys, Parts, RowResult},
 };
 use crate::{Error, Result};
 
 /// The most contacts of one request. Emarsys states no limit; this is that of its other calls.
 const CONTACTS_MAX: usize = 1_000;
-
-/// The most bytes of the data of one contact, as JSON.
-const DATA_BYTES_MAX: usize = 100_000;
 
 /// The calls about external events; made by [`Client::events`].
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +35,8 @@ impl Trigger {
         Self { external_id: key.into(), data: Value::Null }
     }
 
-    /// The same event with data, which has to be an object of at most 100 kB.
+    /// The same event with data, which has to be an object. More than 100 kB of it does not get everywhere, and may be
+    /// refused with code 5008.
     #[must_use]
     pub fn data(mut self, data: impl Into<Value>) -> Self {
         self.data = data.into();
@@ -49,12 +47,6 @@ impl Trigger {
         if !matches!(self.data, Value::Null | Value::Object(_)) {
             return Err(Error::config(format!(
                 "the data of event {row} (the first is 0) is not a JSON object"
-            )));
-        }
-        let bytes = rows::json_bytes(&self.data)?;
-        if bytes > DATA_BYTES_MAX {
-            return Err(Error::config(format!(
-                "the data of event {row} (the first is 0) has {bytes} bytes; at most {DATA_BYTES_MAX} are taken"
             )));
         }
         Ok(())
@@ -81,13 +73,15 @@ impl Events<'_> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the key is empty or the data is no object or too long; else as
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the key is empty or the data is no object; else as
     /// [`Client::send`], with code 2008 ([`Refusal::is_missing`](super::Refusal::is_missing)) if no contact has the
     /// key, and 5001 if there is no such event.
     pub async fn trigger(&self, event: EventId, key: impl Into<KeyField>, trigger: &Trigger) -> Result<()> {
         trigger.check(0)?;
         Keys::new(&endpoint::<TriggerOne<'_>>(), [Some(trigger.external_id.as_str())])?;
-        self.0.send(&TriggerOne { event, key_id: key.into(), trigger }).await.map(|Ignored| ())
+        let request = TriggerOne { event, key_id: key.into(), trigger };
+        let Answer { status, reply } = self.0.call(&request).await?;
+        rows::none_rejected(&endpoint::<TriggerOne<'_>>(), status, &reply.errors)
     }
 
     /// Triggers an event for several contacts (Emarsys API: Trigger an external event).
@@ -96,7 +90,7 @@ impl Events<'_> {
     /// other.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if the data of one is no object or too long,
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if the data of one is no object,
     /// or if one has no key or two have the same, apart from case and surrounding blanks; else as [`Client::send`].
     pub async fn trigger_many(
         &self,
@@ -113,7 +107,7 @@ impl Events<'_> {
             let outcome = async {
                 let request = TriggerMany { event, key_id: key, contacts: &triggers[rows.clone()] };
                 let Answer { status, reply } = self.0.call(&request).await?;
-                Account { endpoint: &endpoint, status, keys: &keys, rows: rows.clone(), done: None }
+                Account { endpoint: &endpoint, status, keys: &keys, rows: rows.clone(), done: Done::Unsaid }
                     .settle(&reply.errors)
             };
             parts.settle(rows.clone(), outcome.await)?;
@@ -132,7 +126,7 @@ struct TriggerOne<'a> {
 }
 
 impl Request for TriggerOne<'_> {
-    type Reply = Ignored;
+    type Reply = TriggerReply;
     const METHOD: Method = Method::Post;
     const ENDPOINT: &'static str = "event/{id}/trigger";
     const EFFECT: Effect = Effect::Write;
@@ -207,6 +201,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn error_inside_a_success_is_a_refusal() {
+        let reply = r#"{"replyCode":0,"data":{"errors":{"a":{"2008":"No contact"}}}}"#;
+        let (client, _) = client([Answer::reply(200, reply)]);
+        let error = client.events().trigger(EVENT, FieldId::EMAIL, &Trigger::new("a")).await.unwrap_err();
+        assert_eq!(error.delivery(), Delivery::Refused);
+        assert!(error.cause::<Refusal>().unwrap().is_missing());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn each_contact_of_many_has_its_result() {
         let (client, script) = client([
             Answer::reply(200, r#"{"replyCode":0,"replyText":"OK","data":{"errors":[]}}"#),
@@ -231,7 +234,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn data_that_cannot_be_taken_is_refused_before_anything_is_sent() {
         let (client, script) = client([]);
-        for data in [json!([1]), json!("text"), json!({"long": "x".repeat(100_000)})] {
+        for data in [json!([1]), json!("text")] {
             let triggers = [Trigger::new("a"), Trigger::new("b").data(data)];
             let error = client.events().trigger_many(EVENT, FieldId::EMAIL, &triggers).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);

@@ -19,7 +19,7 @@ use super::{
     limiter::{self, Budget, Fate},
     refusal::Refusal,
     reply::{self, Envelope},
-    request::{Effect, Method, ReplyForm, Request, endpoint},
+    request::{Effect, Method, ReplyForm, Request, Root, endpoint},
     retry::{self, Signal, Verdict},
     transport::{HttpRequest, HttpResponse, REPLY_BYTES_MAX, TransportError},
 };
@@ -32,6 +32,7 @@ pub(super) struct Call {
     permission: Option<&'static str>,
     effect: Effect,
     form: ReplyForm,
+    root: Root,
     url: Url,
     body: Option<Vec<u8>>,
 }
@@ -88,8 +89,8 @@ impl Client {
                     });
                 }
                 Verdict::Stop | Verdict::Renew => return Err(error),
-                Verdict::Repeat => self.pause(attempt)?.max(wait.unwrap_or_default()),
-                Verdict::Wait => wait.unwrap_or_default() + self.pause(1)?,
+                Verdict::Repeat => self.pause(attempt).max(wait.unwrap_or_default()),
+                Verdict::Wait => wait.unwrap_or_default() + self.pause(1),
             };
             let now = host.monotonic();
             let elapsed = now.saturating_sub(*first.get_or_insert(now));
@@ -122,7 +123,8 @@ impl Client {
         let Shared { transport, host, auth, limiter, timeout, .. } = &*self.shared;
         let host = &**host;
         self.check_deadline(call)?;
-        let mut permit = limiter.admit(host, self.deadline).await.ok_or_else(|| call.expired())?;
+        let admitted = limiter.below(call.root).admit(host, self.deadline).await;
+        let mut permit = admitted.ok_or_else(|| call.expired())?;
         self.check_deadline(call)?;
         let authorization =
             auth.authorize(&**transport, host, *timeout).await.map_err(|failure| Failure {
@@ -194,10 +196,11 @@ impl Client {
         }
     }
 
-    fn pause(&self, attempt: u32) -> Result<Duration> {
+    fn pause(&self, attempt: u32) -> Duration {
         let mut random = [0; 4];
-        self.host().random(&mut random)?;
-        Ok(retry::pause(attempt, u32::from_ne_bytes(random)))
+        // Without random bytes, callers come back in step, which is better than to lose what happened.
+        let _ = self.host().random(&mut random);
+        retry::pause(attempt, u32::from_ne_bytes(random))
     }
 }
 
@@ -215,7 +218,7 @@ impl Call {
             };
         let url = shared.url(R::ROOT, &request.path())?;
         let (method, permission, effect, form) = (R::METHOD, R::PERMISSION, R::EFFECT, R::REPLY);
-        Ok(Self { method, endpoint, permission, effect, form, url, body })
+        Ok(Self { method, endpoint, permission, effect, form, root: R::ROOT, url, body })
     }
 
     fn expired(&self) -> Failure {

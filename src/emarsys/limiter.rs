@@ -21,6 +21,7 @@ use futures::future::select;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use tokio::sync::Notify;
 
+use super::request::Root;
 use crate::host::{Deadline, Host};
 
 /// The count starts anew at a full second of the server's clock, which is known to the second: so much is added.
@@ -28,6 +29,13 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// How long a 429 without any hint asks to wait, and how long a count lasts if the reply does not say.
 const WINDOW: Duration = Duration::from_secs(60);
+
+/// How long the others wait for the request that goes ahead. Its own time-out is mostly shorter; but a future that nobody
+/// polls never ends.
+const SCOUT_MAX: Duration = Duration::from_secs(60);
+
+/// Resets that are less apart than this, in seconds, are those of the same count.
+const SAME_RESET: u64 = 20;
 
 /// When requests are spread over a count, so much of it may be used ahead of the time.
 const HEADSTART: Duration = Duration::from_secs(5);
@@ -42,6 +50,8 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, Default)]
 pub struct Limiter {
     shared: Arc<Shared>,
+    /// Relational data, whose replies may speak of a count of their own.
+    relational: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +92,16 @@ impl Limiter {
         Self::default()
     }
 
+    /// The budget of the calls below an address.
+    pub(crate) fn below(&self, root: Root) -> Self {
+        match root {
+            Root::Core => self.clone(),
+            Root::RelationalData => {
+                Self { shared: Arc::clone(&self.relational), relational: Arc::clone(&self.relational) }
+            }
+        }
+    }
+
     /// Waits until a request may be sent; `None` once the deadline has passed.
     pub(crate) async fn admit(&self, host: &dyn Host, deadline: Option<Deadline>) -> Option<Permit> {
         loop {
@@ -98,7 +118,7 @@ impl Limiter {
                     return Some(Permit { limiter: self.clone(), number, fate: Fate::NotSent, now });
                 }
                 Admission::At(at) => Some(at.saturating_sub(now)),
-                Admission::AfterReply => None,
+                Admission::AfterReply => Some(SCOUT_MAX),
             };
             let left = deadline.map(|deadline| deadline.remaining(host));
             match wait.into_iter().chain(left).min() {
@@ -175,7 +195,8 @@ struct Others {
 enum Knowledge {
     /// How many are left is unknown. `ended` is the reset of the count before.
     Nothing {
-        scout: bool,
+        /// When the request that goes ahead was let through.
+        scout: Option<Duration>,
         ended: Option<u64>,
     },
     /// The replies do not say.
@@ -190,7 +211,7 @@ enum Knowledge {
 
 impl Default for Knowledge {
     fn default() -> Self {
-        Self::Nothing { scout: false, ended: None }
+        Self::Nothing { scout: None, ended: None }
     }
 }
 
@@ -213,8 +234,10 @@ impl State {
             self.forget(Some(reset));
         }
         match &mut self.knowledge {
-            Knowledge::Nothing { scout: true, .. } => return Admission::AfterReply,
-            Knowledge::Nothing { scout, .. } => *scout = true,
+            Knowledge::Nothing { scout: Some(since), .. } if now < *since + SCOUT_MAX => {
+                return Admission::AfterReply;
+            }
+            Knowledge::Nothing { scout, .. } => *scout = Some(now),
             Knowledge::Unstated => {}
             Knowledge::Left { limit, remaining, until, .. } => {
                 let (limit, remaining, until) = (*limit, *remaining, *until);
@@ -259,7 +282,7 @@ impl State {
             return None;
         }
         let few = limit / 20;
-        let share = limit - (others + others.div_ceil(4)).max(few).min(limit / 2);
+        let share = limit - others.saturating_add(others.div_ceil(4)).max(few).min(limit / 2);
         let sent = self.sent();
         if sent >= share {
             return Some(until);
@@ -317,11 +340,11 @@ impl State {
                 }
             }
             Knowledge::Left { remaining, reset, until: known, .. } => {
-                if budget.reset > *reset {
+                if budget.reset >= reset.saturating_add(SAME_RESET) {
                     self.knowledge = whole;
                     // The request that was just answered is no longer in flight, but in this count.
                     self.begin(1);
-                } else if budget.reset == *reset {
+                } else if budget.reset.saturating_add(SAME_RESET) > *reset {
                     // Replies may overtake each other: the smaller number is the later one.
                     *remaining = budget.remaining.min(*remaining);
                     *known = until.min(*known);
@@ -329,7 +352,7 @@ impl State {
             }
         }
         if let Knowledge::Left { limit: Some(limit), remaining, reset, .. } = self.knowledge
-            && reset == budget.reset
+            && reset.abs_diff(budget.reset) < SAME_RESET
         {
             let used = limit.saturating_sub(remaining);
             self.others.now = self.others.now.max(used.saturating_sub(self.sent()));
@@ -341,7 +364,7 @@ impl State {
         if !matches!(self.knowledge, Knowledge::Nothing { .. }) {
             self.begin(0);
         }
-        self.knowledge = Knowledge::Nothing { scout: false, ended };
+        self.knowledge = Knowledge::Nothing { scout: None, ended };
         self.since = self.next;
     }
 
@@ -366,7 +389,7 @@ impl State {
         if let Knowledge::Nothing { scout, .. } = &mut self.knowledge
             && number >= self.since
         {
-            *scout = false;
+            *scout = None;
         }
     }
 }
@@ -392,10 +415,11 @@ impl Budget {
     }
 }
 
-/// How long a 429 asks to wait: until the count starts anew, or what `Retry-After` says, or a minute.
+/// How long a 429 asks to wait: until the count starts anew and as long as `Retry-After` says; if
+/// neither is there, a minute.
 pub(crate) fn wait_after_429(headers: &HeaderMap, wall: SystemTime) -> Duration {
     let reset = whole(headers, "x-ratelimit-reset").and_then(|reset| until_reset(reset, headers, wall));
-    reset.or_else(|| retry_after(headers, wall)).unwrap_or(WINDOW) + MARGIN
+    reset.max(retry_after(headers, wall)).unwrap_or(WINDOW) + MARGIN
 }
 
 /// `Retry-After`, in seconds or as a date.

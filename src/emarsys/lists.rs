@@ -6,13 +6,14 @@ use std::{borrow::Cow, sync::Arc};
 
 use chrono::NaiveDateTime;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     client::{Answer, Client},
     ids::{ContactId, FieldId, KeyField, ListId},
     reply::{self, Count, Flag, Ignored, List, RowErrors},
     request::{Effect, Method, Path, Request, endpoint},
-    rows::{self, Account, Keys, Parts, RowResult},
+    rows::{self, Account, Done, Keys, Parts, RowResult},
 };
 use crate::{Error, Result};
 
@@ -99,7 +100,8 @@ impl Lists<'_> {
         };
         request.external_ids = Some(&keys[first.clone()]);
         let Answer { status, reply: Created { id, errors } } = self.0.call(&request).await?;
-        let account = Account { endpoint: &endpoint, status, keys: &known, rows: first.clone(), done: None };
+        let account =
+            Account { endpoint: &endpoint, status, keys: &known, rows: first.clone(), done: Done::Unsaid };
         let mut rows = match account.settle(&errors) {
             Ok(rows) => rows,
             // The list was made, so its number must not get lost. Further keys would be refused likewise.
@@ -131,8 +133,10 @@ impl Lists<'_> {
         let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
         let first = rows::split(&endpoint, &keys, KEYS_MAX)?.into_iter().next().unwrap_or(0..0);
         let request = ReplaceMembers(Members { list, key_id: key, external_ids: &keys[first.clone()] });
-        let Answer { status, reply } = self.0.call(&request).await?;
-        let account = Account { endpoint: &endpoint, status, keys: &known, rows: first, done: None };
+        // A copy that takes effect late would drop those that are added after it.
+        let client = if first.end < keys.len() { self.0.at_most_once() } else { self.0.clone() };
+        let Answer { status, reply } = client.call(&request).await?;
+        let account = Account { endpoint: &endpoint, status, keys: &known, rows: first, done: reply.done() };
         let mut rows = account.settle(&reply.errors)?;
         let rest = &keys[rows.len()..];
         if !rest.is_empty() {
@@ -223,8 +227,7 @@ impl Lists<'_> {
             let outcome = async {
                 let members = Members { list, key_id: key, external_ids: &keys[rows.clone()] };
                 let Answer { status, reply } = self.0.call(&R::from(members)).await?;
-                // How members that were there before are counted is not documented, so the reply's count says nothing.
-                Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done: None }
+                Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done: reply.done() }
                     .settle(&reply.errors)
             };
             parts.settle(rows.clone(), outcome.await)?;
@@ -362,6 +365,20 @@ impl Request for RemoveMembers<'_> {
 struct MembersReply {
     #[serde(default)]
     errors: RowErrors,
+    #[serde(default)]
+    inserted_contacts: Value,
+    #[serde(default)]
+    deleted_contacts: Value,
+}
+
+impl MembersReply {
+    /// How members that were there before are counted is not documented.
+    fn done(&self) -> Done {
+        match Done::at_least(&self.inserted_contacts) {
+            Done::Unsaid => Done::at_least(&self.deleted_contacts),
+            done => done,
+        }
+    }
 }
 
 #[derive(Serialize)]

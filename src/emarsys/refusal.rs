@@ -79,6 +79,11 @@ impl Refusal {
         self.status == 202
     }
 
+    /// Whether to ask again later: it is not ready, or something else is being computed.
+    pub(crate) fn is_for_later(&self) -> bool {
+        matches!(self.status, 202 | 423)
+    }
+
     /// What a code means under this status and endpoint, if it means something else elsewhere.
     fn meaning_here(&self, code: i64) -> Option<&'static str> {
         let (_, path) = self.endpoint.split_once(' ').unwrap_or_default();
@@ -92,7 +97,9 @@ impl Refusal {
                  every `and` and `or` has children"
             }
             (7001 | 7002, 403, _) => "a limit on the sending of e-mails; ask Emarsys",
-            (7003, 500, _) => meaning(1003),
+            (1, 500..=599, _) | (7003 | 9002, 500, _) => meaning(1003),
+            (1003, 400, "email") => "several contacts have this internal text id",
+            (10001, _, "email") if path == "email/unsubscribe" => "a parameter is not valid",
             (9001..=9004, 403, _) => "",
             (10001, 202, _) => "the result is not ready yet",
             (10001, _, "filter") => "the limit or the offset is not valid",

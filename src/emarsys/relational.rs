@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{
     client::Client,
-    reply::{Ignored, List},
+    reply::{List, is_empty},
     request::{Effect, Method, Path, ReplyForm, Request, Root, endpoint},
     rows::{self, Parts, RowResult},
 };
@@ -127,7 +127,7 @@ impl Table<'_> {
                  empty the table and insert them instead",
             ));
         }
-        self.client.send(&request).await.map(|Ignored| ())
+        self.client.send(&request).await.map(|Written| ())
     }
 
     async fn write<'r, T, R>(
@@ -137,13 +137,13 @@ impl Table<'_> {
     ) -> Result<Vec<RowResult>>
     where
         T: Serialize,
-        R: Request<Reply = Ignored>,
+        R: Request<Reply = Written>,
     {
         self.check()?;
         let mut parts = Parts::new(rows::split(&endpoint::<R>(), records, RECORDS_MAX)?, RowResult::Failed);
         while let Some(rows) = parts.next() {
             let outcome = self.client.send(&request(&records[rows.clone()])).await;
-            parts.settle(rows.clone(), outcome.map(|Ignored| vec![RowResult::Done; rows.len()]))?;
+            parts.settle(rows.clone(), outcome.map(|Written| vec![RowResult::Done; rows.len()]))?;
         }
         Ok(parts.finish())
     }
@@ -165,6 +165,17 @@ impl Table<'_> {
             parts.push(action);
         }
         Path::new(&parts)
+    }
+}
+
+/// A reply to records that were taken: anything without errors in it.
+struct Written;
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let reply = Value::deserialize(deserializer)?;
+        let errors = ["errors", "error"].into_iter().filter_map(|name| reply.get(name));
+        if errors.into_iter().all(is_empty) { Ok(Self) } else { Err(D::Error::custom("expected no errors")) }
     }
 }
 
@@ -237,7 +248,7 @@ macro_rules! write {
         struct $name<'a, T>(Body<'a, T>);
 
         impl<T: Serialize + Sync> Request for $name<'_, T> {
-            type Reply = Ignored;
+            type Reply = Written;
             const METHOD: Method = Method::$method;
             const ENDPOINT: &'static str = $endpoint;
             const EFFECT: Effect = Effect::$effect;
@@ -332,6 +343,20 @@ mod tests {
             let error = orders.insert(&[json!({"id": 1})]).await.unwrap_err();
             assert_eq!((error.kind(), error.delivery()), (ErrorKind::Refused, Delivery::Refused));
             assert_eq!(error.cause::<Refusal>().unwrap().code, Some(15_007), "{body}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reply_that_is_no_answer_of_emarsys_leaves_records_unknown() {
+        for body in ["<html></html>", r#"{"replyCode":0,"da"#, r#"{"errors":{"1":"no"}}"#] {
+            let (client, _) = client([Answer::reply(200, body)]);
+            let orders = client.relational_data().table("shop", "orders");
+            let error = orders.insert(&[json!({"id": 1})]).await.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.delivery()),
+                (ErrorKind::Undecodable, Delivery::Unknown),
+                "{body}"
+            );
         }
     }
 

@@ -40,21 +40,19 @@ impl Envelope {
     }
 
     /// Reads the body of a reply with status 2xx, where other forms than the envelope say that something was done.
+    /// `None` if it is in none of them, such as the web page of a gateway or JSON that breaks off.
     pub(crate) fn read_success(body: &[u8], form: ReplyForm) -> Option<Self> {
         let envelope = Self::read(body);
-        if envelope.is_some() || form == ReplyForm::Envelope {
-            return envelope;
+        match (form, &envelope) {
+            (ReplyForm::Envelope, _) | (ReplyForm::Any, Some(_)) => return envelope,
+            // An envelope is no text, and one that says that all is well not what was asked for.
+            (ReplyForm::Text, Some(_)) => return envelope.filter(|envelope| envelope.code != 0),
+            (ReplyForm::Text | ReplyForm::Any, None) => {}
         }
-        let text = String::from_utf8_lossy(body);
-        let text = text.trim_start_matches('\u{feff}');
-        let data = if form == ReplyForm::Text {
-            text.into()
-        } else if text.trim().is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(text).unwrap_or_else(|_| text.into())
-        };
-        let code = if form == ReplyForm::Any { data.get("code").and_then(number) } else { None };
+        let text = std::str::from_utf8(body).ok()?.trim_start_matches('\u{feff}');
+        let data = if form == ReplyForm::Text { text.into() } else { bare(text)? };
+        // The codes of relational data, which may stand outside an envelope.
+        let code = data.get("code").and_then(number).filter(|code| (15_001..=15_013).contains(code));
         Some(Self { code: code.unwrap_or_default(), field: None, says_exists: false, data })
     }
 
@@ -68,6 +66,17 @@ impl Envelope {
         };
         ["id", "ids", "inserted_contacts", "deleted_contacts"].into_iter().any(named)
     }
+}
+
+/// What is in a body that may be nothing, JSON, or a word or two.
+fn bare(text: &str) -> Option<Value> {
+    const WORDS_MAX: usize = 100;
+    let text = text.trim();
+    if text.is_empty() {
+        return Some(Value::Null);
+    }
+    let words = || (text.len() <= WORDS_MAX && !text.starts_with(['<', '{', '[', '"'])).then(|| text.into());
+    serde_json::from_str(text).ok().or_else(words)
 }
 
 /// Reads `data` as `T`; an empty one in any of its spellings counts as an empty object, too.
@@ -175,6 +184,8 @@ impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::Bool(flag) => Ok(Self(flag)),
+            // It may be left out altogether, which says nothing.
+            Value::Null => Err(D::Error::custom("expected yes or no")),
             empty if is_empty(&empty) => Ok(Self(false)),
             Value::String(text) if text == "true" => Ok(Self(true)),
             Value::String(text) if text == "false" => Ok(Self(false)),

@@ -59,8 +59,9 @@ pub enum Root {
 pub enum ReplyForm {
     /// `{"replyCode":0,"replyText":"OK","data":…}`, of which `data` is read.
     Envelope,
-    /// That envelope, or any other body under a status of 2xx: JSON without an envelope is read as it is, an empty
-    /// body as null, anything else as a string. A member `code` or `replyCode` that is not 0 is a refusal.
+    /// That envelope, or another body under a status of 2xx: JSON without an envelope is read as it is, an empty body as
+    /// null, a word or two as a string. A member `code` of relational data (15001 to 15013) is a refusal. Anything else,
+    /// such as a web page, is undecodable.
     Any,
     /// Any text under a status of 2xx that is no envelope, read as a string.
     Text,

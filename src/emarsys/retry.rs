@@ -27,7 +27,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The most attempts of one request, the first included; default 5. 1 means that nothing is repeated.
+    /// The most attempts of one request, the first included; default 5. 1 means that nothing is repeated but for a token
+    /// that was refused.
     #[must_use]
     pub fn attempts_max(mut self, attempts: u32) -> Self {
         self.attempts_max = attempts;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     refusal::{Refusal, Rejection},
-    reply::{RowErrors, key_text},
+    reply::{RowErrors, key_text, number},
 };
 use crate::{Delivery, Error, ErrorKind, Result};
 
@@ -130,7 +130,7 @@ pub(crate) fn split<T: Serialize>(endpoint: &str, rows: &[T], rows_max: usize) -
 }
 
 /// The length of `value` as JSON.
-pub(crate) fn json_bytes(value: &impl Serialize) -> Result<usize> {
+fn json_bytes(value: &impl Serialize) -> Result<usize> {
     struct Counter(usize);
 
     impl io::Write for Counter {
@@ -206,8 +206,47 @@ pub(crate) struct Account<'a> {
     pub(crate) status: u16,
     pub(crate) keys: &'a Keys,
     pub(crate) rows: Range<usize>,
-    /// How many rows the reply says were done; `None` if this endpoint does not say.
-    pub(crate) done: Option<usize>,
+    pub(crate) done: Done,
+}
+
+/// How many rows a reply says were done.
+#[derive(Clone, Copy)]
+pub(crate) enum Done {
+    /// It does not say.
+    Unsaid,
+    /// So many at least: of those that are as they should be, it may not count those that were so before.
+    AtLeast(usize),
+    /// So many.
+    Exactly(usize),
+}
+
+impl Done {
+    /// The count of a reply that has one or not, and that means so many at least.
+    pub(crate) fn at_least(count: &Value) -> Self {
+        number(count).and_then(|count| count.try_into().ok()).map_or(Self::Unsaid, Self::AtLeast)
+    }
+
+    fn is_some(self) -> bool {
+        matches!(self, Self::AtLeast(1..) | Self::Exactly(1..))
+    }
+
+    /// Whether it can be so many of all.
+    fn fits(self, rows: usize) -> bool {
+        match self {
+            Self::Unsaid => true,
+            Self::AtLeast(done) => done <= rows,
+            Self::Exactly(done) => done == rows,
+        }
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsaid => f.write_str("an unstated number"),
+            Self::AtLeast(done) | Self::Exactly(done) => done.fmt(f),
+        }
+    }
 }
 
 impl Account<'_> {
@@ -217,12 +256,12 @@ impl Account<'_> {
     /// said to be done and those with an error together are the rows that were sent.
     pub(crate) fn settle(self, errors: &RowErrors) -> Result<Vec<RowResult>> {
         let (mut rejections, whole) = self.rejections(errors);
-        if whole.is_some() && self.done.is_none_or(|done| done == 0) {
+        if whole.is_some() && !self.done.is_some() {
             return Err(self.refusal(whole));
         }
         let matched = rejections.len();
         let all_matched = matched == errors.0.len();
-        let accounted = all_matched && self.done.is_none_or(|done| done + matched == self.rows.len());
+        let accounted = all_matched && self.done.fits(self.rows.len() - matched);
         let silent = if accounted { None } else { Some(self.unaccounted(matched)) };
         let results = self.rows.clone().map(|row| match (rejections.remove(&row), &silent) {
             (Some(result), _) => result,
@@ -269,7 +308,7 @@ impl Account<'_> {
 
     fn unaccounted(&self, matched: usize) -> Arc<Error> {
         let sent = self.rows.len();
-        let done = self.done.map_or("an unstated number".to_owned(), |done| done.to_string());
+        let done = self.done;
         let text = format!(
             "{}: the reply does not account for all {sent} rows ({done} done, {matched} with an error), so which \
              of the others were done is unknown",
@@ -277,6 +316,15 @@ impl Account<'_> {
         );
         Arc::new(Error::new(ErrorKind::Undecodable, text).with_delivery(Delivery::Unknown))
     }
+}
+
+/// The errors of a reply about one thing: an error of a row inside a success is a refusal.
+pub(crate) fn none_rejected(endpoint: &str, status: u16, errors: &RowErrors) -> Result<()> {
+    let Some(error) = errors.0.first() else { return Ok(()) };
+    let exists = Rejection::new(error).is_some_and(|rejection| rejection.is_existing());
+    let refusal =
+        Refusal { endpoint: endpoint.to_owned(), status, code: error.code, field: error.field, exists };
+    Err(Error::refused(refusal.to_string()).with_source(refusal))
 }
 
 /// The result of each key of a read: found, or what the reply's errors say.
@@ -288,7 +336,7 @@ pub(crate) fn look_up<T>(
     found: Vec<(String, T)>,
     errors: &RowErrors,
 ) -> Result<Vec<Lookup<T>>> {
-    let account = Account { endpoint, status, keys, rows: rows.clone(), done: None };
+    let account = Account { endpoint, status, keys, rows: rows.clone(), done: Done::Unsaid };
     let (rejections, whole) = account.rejections(errors);
     if whole.is_some() && found.is_empty() {
         return Err(account.refusal(whole));
@@ -331,8 +379,13 @@ mod tests {
     fn settle(keys: &[&str], done: Option<usize>, errors: Value) -> Result<String> {
         let known = Keys::new("PUT contact", keys.iter().copied().map(Some))?;
         let errors = serde_json::from_value(errors).unwrap();
-        let account =
-            Account { endpoint: "PUT contact", status: 200, keys: &known, rows: 0..keys.len(), done };
+        let account = Account {
+            endpoint: "PUT contact",
+            status: 200,
+            keys: &known,
+            rows: 0..keys.len(),
+            done: done.map_or(Done::Unsaid, Done::Exactly),
+        };
         let letters = account.settle(&errors)?.into_iter().map(|result| match result {
             RowResult::Done => "done".to_owned(),
             RowResult::Rejected(rejection) => rejection.code().to_string(),

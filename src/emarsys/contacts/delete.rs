@@ -5,14 +5,14 @@ use serde_json::Value;
 
 use super::{Contacts, ROWS_MAX};
 use crate::{
-    Result,
+    Delivery, Result,
     emarsys::{
         client::Answer,
         ids::KeyField,
         refusal::{Refusal, Rejection},
         reply::{RowErrors, number},
         request::{Effect, Method, Request, endpoint},
-        rows::{self, Account, Keys, Parts, RowResult},
+        rows::{self, Account, Done, Keys, Parts, RowResult},
     },
 };
 
@@ -26,7 +26,8 @@ impl Contacts<'_> {
     /// 1,000 keys are sent as several requests, one after the other.
     ///
     /// # Errors
-    /// As [`update`](Self::update).
+    /// As [`update`](Self::update). If nobody of several can be deleted, some accounts are known to refuse the request as a
+    /// whole with 2008 ([`Refusal::is_missing`]).
     pub async fn delete(&self, key: impl Into<KeyField>, keys: &[impl AsRef<str>]) -> Result<Vec<RowResult>> {
         let (key, keys) = (key.into(), &rows::texts(keys)[..]);
         let endpoint = endpoint::<DeleteContacts<'_>>();
@@ -37,20 +38,21 @@ impl Contacts<'_> {
                 match self.0.call(&DeleteContacts { key, keys: &keys[rows.clone()] }).await {
                     Ok(Answer { status, reply }) => {
                         let done = number(&reply.deleted_contacts).and_then(|count| count.try_into().ok());
+                        let done = done.map_or(Done::Unsaid, Done::Exactly);
                         Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done }
                             .settle(&reply.errors)
                     }
-                    // Some replies have no errors of rows when there is nobody to delete. What is said of a request
-                    // with one key is said of that key.
-                    Err(error) => match error.cause::<Refusal>() {
-                        Some(refusal)
-                            if refusal.is_missing() || (refusal.is_ambiguous() && rows.len() == 1) =>
-                        {
-                            let rejected = RowResult::Rejected(Rejection::of(refusal));
-                            Ok(vec![rejected; rows.len()])
+                    // What is said of a request with one key is said of that key. Of several, it is not documented
+                    // whether it is said of all.
+                    Err(error) => {
+                        let refused = error.delivery() == Delivery::Refused && rows.len() == 1;
+                        match error.cause::<Refusal>().filter(|_| refused) {
+                            Some(refusal) if refusal.is_missing() || refusal.is_ambiguous() => {
+                                Ok(vec![RowResult::Rejected(Rejection::of(refusal))])
+                            }
+                            _ => Err(error),
                         }
-                        _ => Err(error),
-                    },
+                    }
                 }
             };
             parts.settle(rows.clone(), outcome.await)?;

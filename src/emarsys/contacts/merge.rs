@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Contacts;
 use crate::{
-    Error, Result,
+    Result,
     emarsys::{
         client::Answer,
         ids::{EmailId, FieldId, KeyField, ListId},
-        refusal::Refusal,
-        reply::{Ignored, RowErrors},
+        reply::RowErrors,
         request::{Effect, Method, Request, endpoint},
+        rows,
         words::words,
     },
 };
@@ -105,7 +105,8 @@ impl Contacts<'_> {
     /// # Errors
     /// As [`Client::send`](crate::emarsys::Client::send). Which codes there are is not documented.
     pub async fn merge(&self, merge: &Merge) -> Result<()> {
-        self.0.send(&MergeContacts(merge)).await.map(|Ignored| ())
+        let Answer { status, reply } = self.0.call(&MergeContacts(merge)).await?;
+        rows::none_rejected(&endpoint::<MergeContacts<'_>>(), status, &reply.errors)
     }
 
     /// Has an unsubscription counted for the e-mail that led to it (Emarsys API: Unsubscribe). It does not take the
@@ -113,13 +114,10 @@ impl Contacts<'_> {
     ///
     /// # Errors
     /// As [`Client::send`](crate::emarsys::Client::send), and so it is if the reply has an error of the contact: its code
-    /// is that of the [`Refusal`].
+    /// is that of the [`Refusal`](crate::emarsys::Refusal).
     pub async fn unsubscribe(&self, unsubscription: &Unsubscription) -> Result<()> {
         let Answer { status, reply } = self.0.call(&Unsubscribe(unsubscription)).await?;
-        let Some(error) = reply.errors.0.first() else { return Ok(()) };
-        let (code, field, exists) = (error.code, error.field, false);
-        let refusal = Refusal { endpoint: endpoint::<Unsubscribe<'_>>(), status, code, field, exists };
-        Err(Error::refused(refusal.to_string()).with_source(refusal))
+        rows::none_rejected(&endpoint::<Unsubscribe<'_>>(), status, &reply.errors)
     }
 }
 
@@ -128,7 +126,7 @@ impl Contacts<'_> {
 struct MergeContacts<'a>(&'a Merge);
 
 impl Request for MergeContacts<'_> {
-    type Reply = Ignored;
+    type Reply = ErrorsReply;
     const METHOD: Method = Method::Post;
     const ENDPOINT: &'static str = "contact/merge";
     const EFFECT: Effect = Effect::Write;
@@ -140,14 +138,14 @@ impl Request for MergeContacts<'_> {
 struct Unsubscribe<'a>(&'a Unsubscription);
 
 impl Request for Unsubscribe<'_> {
-    type Reply = UnsubscribeReply;
+    type Reply = ErrorsReply;
     const METHOD: Method = Method::Post;
     const ENDPOINT: &'static str = "email/unsubscribe";
     const EFFECT: Effect = Effect::Write;
 }
 
 #[derive(Deserialize)]
-struct UnsubscribeReply {
+struct ErrorsReply {
     #[serde(default)]
     errors: RowErrors,
 }

@@ -13,10 +13,11 @@ use super::Contacts;
 use crate::{
     Result,
     emarsys::{
-        client::Client,
+        client::{Answer, Client},
         ids::{ContactId, FieldId},
-        reply::{List, is_empty},
-        request::{Effect, Method, Path, Request},
+        reply::{List, RowErrors, is_empty},
+        request::{Effect, Method, Path, Request, endpoint},
+        rows,
     },
 };
 
@@ -115,9 +116,12 @@ impl State {
     async fn read(&mut self) -> Result<()> {
         let field = self.query.field;
         let request = QueryContacts { query: &self.query, offset: self.offset };
-        let List(found) = self.query.client.send(&request).await?.result;
-        self.last = found.len() < self.query.page;
-        self.offset += found.len();
+        let Answer { status, reply } = self.query.client.call(&request).await?;
+        rows::none_rejected(&endpoint::<QueryContacts<'_>>(), status, &reply.errors)?;
+        let List(found) = reply.result;
+        // Whether the contacts without a value are left out before a page is cut or after is not documented.
+        self.last = found.is_empty() || (!self.query.exclude_empty && found.len() < self.query.page);
+        self.offset += self.query.page;
         self.page.extend(found.into_iter().map(|mut found| QueriedContact {
             id: found.id,
             field,
@@ -196,6 +200,8 @@ impl Request for QueryContacts<'_> {
 struct QueryReply {
     // Not optional: a reply without it is not one that found nobody.
     result: List<QueryRow>,
+    #[serde(default)]
+    errors: RowErrors,
 }
 
 #[derive(Deserialize)]

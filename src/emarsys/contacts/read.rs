@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{ContactData, Contacts, ROWS_MAX};
 use crate::{
-    Result,
+    Error, Result,
     emarsys::{
         client::Answer,
         ids::{ContactId, FieldId, KeyField},
@@ -74,6 +74,11 @@ impl Contacts<'_> {
         fields: &[FieldId],
     ) -> Result<Vec<Lookup<ContactData>>> {
         let (key, keys) = (key.into(), &rows::texts(keys)[..]);
+        if key == KeyField::Eid {
+            return Err(Error::config(
+                "contact data is read by a field, the internal number or the internal text id",
+            ));
+        }
         let endpoint = endpoint::<GetData<'_>>();
         let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
         // The reply names a contact by its fields only, so the key has to be among them.

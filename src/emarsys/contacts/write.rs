@@ -13,7 +13,7 @@ use crate::{
         ids::{ContactId, KeyField, ListId},
         reply::{List, RowErrors},
         request::{Effect, Method, Request, endpoint},
-        rows::{self, Account, Keys, Parts, RowResult},
+        rows::{self, Account, Done, Keys, Parts, RowResult},
     },
 };
 
@@ -29,7 +29,8 @@ pub struct Upserted {
     pub updated: Vec<ContactId>,
 }
 
-/// A contact that was upserted alone.
+/// A contact that was upserted alone. That it was created is read from the form of its number, which is documented for
+/// several contacts only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// It did not exist before.
@@ -63,8 +64,8 @@ impl Contacts<'_> {
     }
 
     /// Creates contacts (Emarsys API: Create contacts) and puts them into `list`, if one is given, which must
-    /// exist. A contact that exists is rejected with 2009 ([`Rejection`](crate::emarsys::Rejection)); whether it is
-    /// put into the list nevertheless is not documented.
+    /// exist. A contact that exists is rejected with 2009 ([`Rejection`](crate::emarsys::Rejection)). It may be put into
+    /// the list nevertheless: the documentation speaks of every contact that can be identified or created.
     ///
     /// There is one result per contact, in their order. More than 1,000 contacts, or 8 MB, are sent as several
     /// requests, one after the other.
@@ -166,7 +167,7 @@ impl Contacts<'_> {
                 let contacts = Contents::Many { contacts: &contacts[rows.clone()] };
                 let body = Body { key_id: key, contents: contacts, contact_list_id: list };
                 let Answer { status, reply } = self.0.call(&request(body)).await?;
-                let done = Some(reply.ids.0.len());
+                let done = Done::Exactly(reply.ids.0.len());
                 let account = Account { endpoint: &endpoint, status, keys: &keys, rows: rows.clone(), done };
                 let results = account.settle(&reply.errors)?;
                 for id in reply.ids.0 {

@@ -63,6 +63,64 @@ fn first_request_without_an_answer_is_followed_by_one() {
 }
 
 #[test]
+fn first_request_that_nobody_drives_on_does_not_hold_up_the_others_for_ever() {
+    let mut state = State::default();
+    let stuck = go(&mut state, 0);
+    assert_eq!(state.admit(secs(59)), Admission::AfterReply);
+    let second = go(&mut state, 60);
+    assert_eq!(state.admit(secs(61)), Admission::AfterReply);
+    state.end(second, left(5, 120, 60), secs(61));
+    // The first one is in flight still, so it may be counted.
+    (0..4).for_each(|_| _ = go(&mut state, 61));
+    assert_eq!(state.admit(secs(61)), Admission::At(secs(121)));
+    state.end(stuck, Fate::NotSent, secs(62));
+    go(&mut state, 62);
+}
+
+#[test]
+fn reset_that_wavers_is_that_of_the_same_count() {
+    let mut state = after(left(3, 60, 60));
+    for reset in [61, 59, 60] {
+        let number = go(&mut state, 1);
+        let remaining = match reset {
+            61 => 2,
+            59 => 1,
+            _ => 0,
+        };
+        state.end(number, left(remaining, reset, 59), secs(1));
+    }
+    assert_eq!(state.admit(secs(1)), Admission::At(secs(60)));
+    assert_eq!(state.others.now, 0);
+}
+
+#[test]
+fn absurd_numbers_of_a_reply_are_survived() {
+    let absurd = |remaining, reset| {
+        let budget = Budget { limit: Some(u64::MAX), remaining, reset, reset_in: secs(60) };
+        Fate::Answered(Some(budget))
+    };
+    let mut state = after(absurd(1, 60));
+    let number = go(&mut state, 60);
+    state.end(number, absurd(u64::MAX, 120), secs(60));
+    let number = go(&mut state, 61);
+    state.end(number, absurd(0, u64::MAX), secs(61));
+    assert_ne!(state.admit(secs(61)), Admission::AfterReply);
+}
+
+#[tokio::test(start_paused = true)]
+async fn relational_data_has_a_count_of_its_own() {
+    let host = PausedHost::shared();
+    let limiter = Limiter::new();
+    let mut permit = limiter.admit(&*host, None).await.unwrap();
+    permit.sending();
+    permit.settle(left(0, 60, 60), host.monotonic());
+    assert!(limiter.admit(&*host, None).now_or_never().is_none());
+    let relational = limiter.below(Root::RelationalData);
+    drop(relational.admit(&*host, None).now_or_never().flatten().unwrap());
+    assert!(limiter.below(Root::Core).admit(&*host, None).now_or_never().is_none());
+}
+
+#[test]
 fn replies_that_do_not_speak_of_a_limit_set_none() {
     let mut state = after(Fate::Answered(None));
     for _ in 0..5_000 {

@@ -194,7 +194,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn reply_that_is_no_page_is_not_taken_for_an_empty_one() {
-        let (members, _) = read_all(&["<html></html>"; 1]).await;
+        let (members, _) = read_all(&["<html></html>"; 5]).await;
         assert_eq!(members.unwrap_err().kind(), ErrorKind::Undecodable);
         let (members, _) = read_all(&[r#"{"message":"hello"}"#]).await;
         assert_eq!(members.unwrap_err().kind(), ErrorKind::Undecodable);

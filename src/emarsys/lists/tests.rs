@@ -118,12 +118,12 @@ async fn keys_beyond_the_limit_are_added_and_their_failure_is_theirs_alone() {
         Answer::reply(200, created),
         Answer::reply(403, "Forbidden"),
         Answer::reply(200, replaced),
-        Answer::reply(200, replaced),
+        Answer::reply(200, r#"{"replyCode":0,"data":{"inserted_contacts":1,"errors":[]}}"#),
     ]);
     let made = client.lists().create_with("big", None, FieldId::EMAIL, &keys).await.unwrap();
     assert_eq!((made.rows.len(), &codes(&made.rows)[9_999..]), (10_001, &[0, -2][..]));
     let rows = client.lists().replace(ListId::new(4711), FieldId::EMAIL, &keys).await.unwrap();
-    assert_eq!(codes(&rows), vec![0; 10_001]);
+    assert!(rows.len() == 10_001 && codes(&rows).iter().all(|code| *code == 0));
     let paths: Vec<_> =
         script.sent().iter().map(|sent| sent.url.rsplit('/').next().unwrap().to_owned()).collect();
     assert_eq!(paths, ["contactlist", "add", "replace", "add"]);
@@ -205,4 +205,30 @@ async fn number_of_a_new_list_is_not_lost_when_its_keys_are_refused() {
         matches!(&made.rows[0], RowResult::Failed(error) if error.cause::<Refusal>().unwrap().code == Some(2004))
     );
     assert_eq!(script.sent().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reply_that_contradicts_itself_leaves_members_unknown() {
+    for data in [
+        r#"{"inserted_contacts":1,"errors":{"<NO_KEY_ID>":{"2004":"Invalid key field id: 999"}}}"#,
+        r#"{"inserted_contacts":3,"errors":[]}"#,
+        r#"{"inserted_contacts":2,"errors":{"zoe@shop.test":{"2008":""},"ada@shop.test":{"2008":""}}}"#,
+    ] {
+        let (client, _) = client([Answer::reply(200, format!(r#"{{"replyCode":0,"data":{data}}}"#))]);
+        let keys = ["ada@shop.test", "zoe@shop.test"];
+        let rows = client.lists().add(ListId::new(4711), FieldId::EMAIL, &keys).await.unwrap();
+        assert!(!rows.iter().any(|row| matches!(row, RowResult::Done)), "{data}: {rows:?}");
+    }
+    let none = r#"{"replyCode":0,"data":{"inserted_contacts":0,"errors":{"<NO_KEY_ID>":{"2004":""}}}}"#;
+    let (client, _) = client([Answer::reply(200, none)]);
+    let error = client.lists().add(ListId::new(4711), FieldId::EMAIL, &["a"]).await.unwrap_err();
+    assert_eq!(error.delivery(), crate::Delivery::Refused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replacement_that_others_are_added_to_is_sent_once() {
+    let keys: Vec<String> = (0..10_001).map(|row| format!("k{row}")).collect();
+    let (client, script) = client([Answer::Lost]);
+    let error = client.lists().replace(ListId::new(4711), FieldId::EMAIL, &keys).await.unwrap_err();
+    assert_eq!((error.delivery(), script.sent().len()), (crate::Delivery::Unknown, 1));
 }

@@ -53,6 +53,11 @@ fn body_without_an_envelope_is_read_where_that_is_the_form() {
     assert_eq!(read(r#"{"replyCode":0,"data":[7]}"#, ReplyForm::Any), Some((0, json!([7]))));
     assert_eq!(read("", ReplyForm::Any), Some((0, Value::Null)));
     assert_eq!(read("done", ReplyForm::Any), Some((0, json!("done"))));
+    assert_eq!(read(r#"{"code":200}"#, ReplyForm::Any), Some((0, json!({"code": 200}))));
+    for body in ["<html></html>", r#"{"replyCode":0,"data":{"ids":["7"#, "[1", &"x".repeat(200)] {
+        assert_eq!(read(body, ReplyForm::Any), None, "{body}");
+    }
+    assert_eq!(read(r#"{"replyCode":0,"data":""}"#, ReplyForm::Text), None);
     assert_eq!(read(r#"{"code":"15002"}"#, ReplyForm::Any).map(|(code, _)| code), Some(15_002));
     assert_eq!(read("user_id,1\n7,Ada", ReplyForm::Text), Some((0, json!("user_id,1\n7,Ada"))));
     assert_eq!(read(r#"{"replyCode":4005,"data":""}"#, ReplyForm::Text).map(|(code, _)| code), Some(4005));

@@ -271,7 +271,8 @@ struct ListedSegment {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SegmentReply {
-    name: String,
+    #[serde(default, deserialize_with = "reply::optional_text")]
+    name: Option<String>,
     #[serde(default, rename = "type", deserialize_with = "reply::optional_text")]
     segment_type: Option<String>,
     #[serde(default, deserialize_with = "reply::optional_number")]
@@ -291,7 +292,7 @@ impl SegmentReply {
         let texts = |List(items): List<Value>| items.iter().map(reply::key_text).collect();
         Segment {
             id,
-            name: self.name,
+            name: self.name.unwrap_or_default(),
             segment_type: self.segment_type.map(SegmentType::from),
             predefined_segment: number(self.predefined_segment_id).map(SegmentId::new),
             base_list: number(self.base_contact_list_id).map(ListId::new),
