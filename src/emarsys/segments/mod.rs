@@ -271,7 +271,8 @@ struct ListedSegment {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SegmentReply {
-    #[serde(default, deserialize_with = "reply::optional_text")]
+    // It may be null, but is always there: an object without it is no segment.
+    #[serde(deserialize_with = "reply::optional_text")]
     name: Option<String>,
     #[serde(default, rename = "type", deserialize_with = "reply::optional_text")]
     segment_type: Option<String>,
