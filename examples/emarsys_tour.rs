@@ -12,6 +12,7 @@
 use std::{
     error::Error,
     fmt::Display,
+    process::ExitCode,
     time::{Duration, SystemTime},
 };
 
@@ -33,8 +34,18 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 const FEW: usize = 5;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    if let Some(credentials) = credentials() {
+async fn main() -> ExitCode {
+    match tour().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn tour() -> Result<()> {
+    if let Some(credentials) = credentials()? {
         let mut builder = Client::builder(credentials);
         if let Some(url) = variable("EMARSYS_URL") {
             builder = builder.base_url(url);
@@ -55,12 +66,18 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn credentials() -> Option<Credentials> {
-    let oauth2 = variable("EMARSYS_CLIENT_ID").zip(variable("EMARSYS_CLIENT_SECRET"));
-    let wsse = || variable("EMARSYS_USERNAME").zip(variable("EMARSYS_SECRET"));
-    oauth2
-        .map(|(id, secret)| Credentials::oauth2(id, secret))
-        .or_else(|| wsse().map(|(user, secret)| Credentials::wsse(user, secret)))
+fn credentials() -> Result<Option<Credentials>> {
+    let pair = |name: &str, secret: &str| match (variable(name), variable(secret)) {
+        (Some(name), Some(secret)) => Ok(Some((name, secret))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(format!("{name} is set, and {secret} is not")),
+        (None, Some(_)) => Err(format!("{secret} is set, and {name} is not")),
+    };
+    if let Some((id, secret)) = pair("EMARSYS_CLIENT_ID", "EMARSYS_CLIENT_SECRET")? {
+        return Ok(Some(Credentials::oauth2(id, secret)));
+    }
+    let wsse = pair("EMARSYS_USERNAME", "EMARSYS_SECRET")?;
+    Ok(wsse.map(|(user, secret)| Credentials::wsse(user, secret)))
 }
 
 /// A sandbox with something to see.

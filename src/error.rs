@@ -55,7 +55,8 @@ pub enum ErrorKind {
     RateLimited,
     /// The destination refused the request, or every row of it, and said why.
     Refused,
-    /// A request was sent and no answer came back: it may have been applied.
+    /// No answer came: it may have been applied, or the destination could not be reached at all.
+    /// [`Error::delivery`] tells.
     NoAnswer,
     /// The destination failed on its own side.
     Server,
@@ -178,7 +179,8 @@ impl Error {
         self.0.source.as_deref().and_then(|source| source.downcast_ref())
     }
 
-    /// Whether the same thing may succeed later without anybody changing anything.
+    /// Whether the same thing may succeed later without anybody changing anything. If [`delivery`](Self::delivery) is
+    /// [`Unknown`](Delivery::Unknown), it may have succeeded already: what must not happen twice is not to be repeated.
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
             ErrorKind::RateLimited

@@ -69,6 +69,13 @@ impl Credentials {
         if name.is_empty() || secret.expose_secret().is_empty() {
             return Err(Error::config(format!("the {hint} or the secret is empty")));
         }
+        // The last line of a file, with its end.
+        let secret = secret.expose_secret();
+        if secret.trim() != secret || secret.chars().any(char::is_control) {
+            return Err(Error::config(
+                "the secret begins or ends with a blank, or has a line break in it: trim it",
+            ));
+        }
         let unusable = match &self.0 {
             Kind::OAuth2 { id, .. } => id.contains(':'),
             Kind::Wsse { user, .. } => !user.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'),

@@ -153,6 +153,11 @@ impl ClientBuilder {
         }
         let base = address("base URL", self.base_url.as_deref().unwrap_or(BASE_URL))?;
         let base_text = base.as_str().trim_end_matches('/').to_owned();
+        if ["/api", "/api/v2", "/api/v3"].iter().any(|end| base_text.ends_with(end)) {
+            return Err(Error::config(
+                "the base URL must end before `/api`: the client adds `/api/v2` or `/api/v3`",
+            ));
+        }
         let token = match (self.token_url, &self.base_url) {
             (Some(url), _) => address("token URL", &url)?,
             (None, Some(_)) => address("token URL", &format!("{base_text}/oauth2/token"))?,

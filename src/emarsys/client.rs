@@ -128,7 +128,8 @@ impl Client {
     ///
     /// # Errors
     /// [`Unauthorized`](crate::ErrorKind::Unauthorized), [`Forbidden`](crate::ErrorKind::Forbidden),
-    /// [`RateLimited`](crate::ErrorKind::RateLimited) and [`Refused`](crate::ErrorKind::Refused), with a [`Refusal`] as cause;
+    /// [`RateLimited`](crate::ErrorKind::RateLimited) and [`Refused`](crate::ErrorKind::Refused), with a [`Refusal`] as cause unless it
+    /// was the token that could not be bought;
     /// [`Server`](crate::ErrorKind::Server), [`NoAnswer`](crate::ErrorKind::NoAnswer) and
     /// [`Undecodable`](crate::ErrorKind::Undecodable) if Emarsys does not come to an answer;
     /// [`Expired`](crate::ErrorKind::Expired) if the deadline passed; [`Config`](crate::ErrorKind::Config) if the request cannot

@@ -216,7 +216,13 @@ impl Call {
             } else {
                 None
             };
-        let url = shared.url(R::ROOT, &request.path())?;
+        let path = request.path();
+        if path.contains(['{', '}']) {
+            return Err(Error::config(format!(
+                "{endpoint}: the path has names in braces instead of values; give the request a `path` of its own"
+            )));
+        }
+        let url = shared.url(R::ROOT, &path)?;
         let (method, permission, effect, form) = (R::METHOD, R::PERMISSION, R::EFFECT, R::REPLY);
         Ok(Self { method, endpoint, permission, effect, form, root: R::ROOT, url, body })
     }
@@ -269,7 +275,10 @@ impl Call {
             (Signal::Refused, _) if advice.is_empty() && envelope.is_none() => "check the base URL".into(),
             _ => advice.into(),
         };
-        let text = if advice.is_empty() { refusal.to_string() } else { format!("{refusal}; {advice}") };
+        let mut text = refusal.to_string();
+        if !text.contains(&*advice) {
+            text = format!("{text}; {advice}");
+        }
         Error::new(signal.kind(), text).with_delivery(signal.delivery(self.effect)).with_source(refusal)
     }
 

@@ -97,7 +97,9 @@ impl Refusal {
                  every `and` and `or` has children"
             }
             (7001 | 7002, 403, _) => "a limit on the sending of e-mails; ask Emarsys",
-            (1, 500..=599, _) | (7003 | 9002, 500, _) => meaning(1003),
+            // With other statuses it says nothing that the status does not.
+            (1, status, _) if status != 400 => "",
+            (7003 | 9002, 500, _) => meaning(1003),
             (1003, 400, "email") => "several contacts have this internal text id",
             (10001, _, "email") if path == "email/unsubscribe" => "a parameter is not valid",
             (9001..=9004, 403, _) => "",
@@ -229,7 +231,9 @@ fn meaning(code: i64) -> &'static str {
         2004 => "the key field does not exist or cannot be used as a key; check the field's id",
         2005 => "a key value is missing or not valid",
         2006 => "a field does not exist in the account; check the field's id",
-        2007 => "a value does not fit its field; check its type, format and choice id",
+        2007 => {
+            "a value does not fit its field, or there is no such field; check its id, type, format and choice id"
+        }
         2008 => "no contact has this key",
         2009 => "a contact with this key exists",
         2010 => "several contacts have this key; merge or delete the duplicates in Emarsys",

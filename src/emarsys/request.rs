@@ -67,7 +67,7 @@ pub enum ReplyForm {
     Text,
 }
 
-/// One Emarsys call; `Self` serializes as its JSON body. Implement it for an endpoint that is not covered yet, and
+/// One Emarsys call; `Self` serializes as its JSON body, unless its method has none: then all that it says is in its path. Implement it for an endpoint that is not covered yet, and
 /// pass it to [`Client::send`](super::Client::send).
 ///
 /// ```

@@ -31,6 +31,23 @@ pub enum RowResult {
     Failed(Arc<Error>),
 }
 
+impl RowResult {
+    /// Whether it was done.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done)
+    }
+}
+
+impl<T> Lookup<T> {
+    /// What was found, if it was.
+    pub fn found(&self) -> Option<&T> {
+        match self {
+            Self::Found(found) => Some(found),
+            Self::Missing | Self::Rejected(_) | Self::Failed(_) => None,
+        }
+    }
+}
+
 /// In one line, without anything about a person.
 impl fmt::Display for RowResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,7 +131,8 @@ pub(crate) fn split<T: Serialize>(endpoint: &str, rows: &[T], rows_max: usize) -
         let size = json_bytes(row)? + 1;
         if size > ROWS_BYTES_MAX {
             return Err(Error::config(format!(
-                "{endpoint}: row {index} (the first is 0) alone has {size} bytes, and a request has at most 8 MB"
+                "{endpoint}: row {index} (the first is 0) alone has {size} bytes, and a request has room for \
+                 {ROWS_BYTES_MAX} bytes of rows"
             )));
         }
         if index - start == rows_max || bytes + size > ROWS_BYTES_MAX {

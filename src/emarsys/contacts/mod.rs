@@ -121,6 +121,13 @@ impl ContactData {
     }
 }
 
+impl ContactData {
+    /// All fields that the reply has, by number, and their values.
+    pub fn iter(&self) -> impl Iterator<Item = (FieldId, &Value)> {
+        self.values.iter().map(|(field, value)| (*field, value))
+    }
+}
+
 impl fmt::Debug for ContactData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fields: Vec<u32> = self.values.keys().map(|field| field.get()).collect();

@@ -173,6 +173,14 @@ fn settings_that_cannot_be_used_are_refused_when_the_client_is_built() {
     assert!(builder().timeout(Duration::ZERO).build().is_err());
     assert!(builder().retry(RetryPolicy::default().attempts_max(0)).build().is_err());
     assert!(Client::builder(Credentials::wsse("", "")).build().is_err());
+    for url in ["https://api.emarsys.net/api/v3/", "https://api.emarsys.net/api"] {
+        let error = builder().base_url(url).build().unwrap_err();
+        assert!(error.to_string().contains("before `/api`"), "{error}");
+    }
+    for credentials in [Credentials::oauth2("id", "secret\n"), Credentials::wsse("acme001", " secret")] {
+        let error = Client::builder(credentials).build().unwrap_err();
+        assert!(error.to_string().contains("trim it"), "{error}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -376,10 +384,30 @@ async fn token_server_that_cannot_be_reached_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn missing_permission_is_named() {
-    let bench = wsse([Reply::reply(403, "Forbidden")]);
-    let error = bench.update().await.unwrap_err();
-    assert_eq!((error.kind(), error.delivery()), (ErrorKind::Forbidden, Delivery::Refused));
-    assert!(error.to_string().contains("permission contact.update"), "{error}");
+    for answer in [Reply::reply(403, "Forbidden"), refused(403, 1)] {
+        let bench = wsse([answer]);
+        let error = bench.update().await.unwrap_err();
+        assert_eq!((error.kind(), error.delivery()), (ErrorKind::Forbidden, Delivery::Refused));
+        assert!(error.to_string().contains("permission contact.update"), "{error}");
+        assert!(!error.to_string().contains("not understood"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_that_forgot_its_path_is_not_sent() {
+    #[derive(serde::Serialize)]
+    struct Forgetful;
+
+    impl Request for Forgetful {
+        type Reply = Value;
+        const METHOD: Method = Method::Get;
+        const ENDPOINT: &'static str = "contactlist/{id}/count";
+        const EFFECT: Effect = Effect::Read;
+    }
+
+    let bench = wsse([]);
+    let error = bench.client.send(&Forgetful).await.unwrap_err();
+    assert_eq!((error.kind(), error.delivery()), (ErrorKind::Config, Delivery::NotSent));
 }
 
 #[tokio::test(start_paused = true)]
