@@ -22,8 +22,9 @@ use reverse_etl::{
     ErrorKind,
     emarsys::{
         ApplicationType, Client, CombinedDefinition, Contact, ContactId, Credentials, Criteria, EmailId,
-        EventId, FieldId, Merge, MergeRule, NewExport, NewField, NewSegment, Operator, Polling,
-        QueriedContact, Refusal, SegmentId, SegmentSet, TimeRange, Trigger, Unsubscription, sandbox::Sandbox,
+        EventId, FieldId, Lookup, Merge, MergeRule, NewExport, NewField, NewSegment, Operator, Polling,
+        QueriedContact, Refusal, SegmentId, SegmentSet, SourceId, TimeRange, Trigger, Unsubscription,
+        sandbox::Sandbox,
     },
 };
 use serde_json::{Value, json};
@@ -159,13 +160,11 @@ async fn read(client: &Client) -> Result<()> {
     let some =
         look("with an e-mail", some, |found| format!("the first {}", found.len()))?.unwrap_or_default();
     let emails: Vec<&str> = some.iter().filter_map(|contact| contact.value()?.as_str()).collect();
-    let found =
-        look("their numbers by e-mail", contacts.check_ids(FieldId::EMAIL, &emails).await, |found| {
-            format!("{} asked for", found.len())
-        })?;
-    drop(found);
-    look("and all of them", contacts.check_all_ids(FieldId::EMAIL, &emails).await, |found| {
-        format!("{} asked for", found.len())
+    look("their numbers by e-mail", contacts.check_ids(FieldId::EMAIL, &emails).await, |found| {
+        format!("{} of {}", found.iter().filter_map(Lookup::found).count(), found.len())
+    })?;
+    look("with all who share one", contacts.check_all_ids(FieldId::EMAIL, &emails).await, |found| {
+        format!("{}", found.iter().filter_map(Lookup::found).map(Vec::len).sum::<usize>())
     })?;
     if let Some(email) = emails.first() {
         look("one of them alone", contacts.find(FieldId::EMAIL, email).await, |id| {
@@ -294,14 +293,16 @@ async fn change(client: &Client, event: EventId) -> Result<()> {
     let started = client.exports().start(&NewExport::changes(range, &[points])).await?;
     client.exports().wait(started.id(), Polling::default()).await?;
     let changed: Vec<_> = client.exports().download(&started).try_collect().await?;
-    say("rows of the changes of today", changed.len());
+    say("rows of the changes of today", format!("{} (to be created is no change here)", changed.len()));
 
     heading("Changes: events, relational data");
     let trigger = Trigger::new("customer1@shop.test").data(json!({"order": "4711"}));
     client.events().trigger(event, FieldId::EMAIL, &trigger).await?;
     let many = [trigger, Trigger::new("nobody@shop.test")];
-    for result in client.events().trigger_many(event, FieldId::EMAIL, &many).await? {
-        say("event", result);
+    for (who, result) in
+        ["somebody", "nobody"].iter().zip(client.events().trigger_many(event, FieldId::EMAIL, &many).await?)
+    {
+        say(&format!("event of {who}"), result);
     }
     let orders = client.relational_data().table("shop", "orders");
     orders.insert(&[json!({"id": "1", "sum": "12.50"}), json!({"id": "2", "sum": "7"})]).await?;
@@ -311,25 +312,29 @@ async fn change(client: &Client, event: EventId) -> Result<()> {
     say("orders", orders.query::<Value>(&[]).await?.len());
     orders.replace(&[json!({"id": "9", "sum": "1"})]).await?;
     say("orders after they were replaced", orders.query::<Value>(&[]).await?.len());
+    end(client, points, segment, source.id).await
+}
 
+async fn end(client: &Client, points: FieldId, segment: SegmentId, source: SourceId) -> Result<()> {
+    let (contacts, segments) = (client.contacts(), client.segments());
     heading("The end of it");
     let merge = Merge::new(FieldId::EMAIL, "customer1@shop.test", "customer2@shop.test")
         .rule(points, MergeRule::Overwrite)
         .delete_source();
     contacts.merge(&merge).await?;
     let data = contacts.get_data(FieldId::EMAIL, &["customer2@shop.test"], &[]).await?;
-    if let [reverse_etl::emarsys::Lookup::Found(contact)] = &data[..]
+    if let [Lookup::Found(contact)] = &data[..]
         && let Some(uid) = contact.uid()
     {
         contacts.unsubscribe(&Unsubscription::new(1, EmailId::new(1), uid)).await?;
         say("one merged, one unsubscribed", contact.id());
     }
     let results = contacts.delete(FieldId::EMAIL, &["customer1@shop.test", "customer2@shop.test"]).await?;
-    for result in results {
-        say("deleted, of which one was gone", result);
+    for (who, result) in ["the one merged away", "the other"].iter().zip(results) {
+        say(&format!("deleting {who}"), result);
     }
     segments.delete(segment).await.unwrap_or_else(|error| say("a segment that is in use stays", error));
-    client.sources().delete(source.id).await?;
+    client.sources().delete(source).await?;
     client.fields().delete(points).await?;
     Ok(())
 }

@@ -203,6 +203,11 @@ fn address(what: &str, text: &str) -> Result<Url> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("must not have a query or a fragment"));
     }
+    if url.host_str() == Some("sandbox.invalid") {
+        return Err(wrong(
+            "is that of a sandbox without a server: hand the sandbox over with `in_process` instead",
+        ));
+    }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),

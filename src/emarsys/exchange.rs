@@ -174,17 +174,22 @@ impl Client {
         {
             return Ok((response, envelope.data));
         }
+        let wait = match signal {
+            Signal::Limited => Some(limiter::wait_after_429(&response.headers, wall)),
+            _ => limiter::retry_after(&response.headers, wall),
+        };
         let error = match signal {
             Signal::Undecodable | Signal::Done => call.undecodable(status, &response.body),
             Signal::Unauthorized => {
                 let hint = auth.advice(limiter::server_date(&response.headers), wall);
                 call.refused(signal, status, envelope.as_ref(), &hint)
             }
+            Signal::Limited => {
+                let seconds = wait.unwrap_or_default().as_secs();
+                let hint = format!("the request limit of the API user is exhausted for about {seconds} s");
+                call.refused(signal, status, envelope.as_ref(), &hint)
+            }
             _ => call.refused(signal, status, envelope.as_ref(), advice(signal, status)),
-        };
-        let wait = match signal {
-            Signal::Limited => Some(limiter::wait_after_429(&response.headers, wall)),
-            _ => limiter::retry_after(&response.headers, wall),
         };
         Err(Failure { verdict: signal.verdict(effect), error, token: authorization.token, wait })
     }
@@ -331,7 +336,6 @@ impl HttpReply {
 /// What to do about a reply that says no.
 fn advice(signal: Signal, status: u16) -> &'static str {
     match signal {
-        Signal::Limited => "the request limit of the API user is exhausted",
         Signal::Locked => "something else is running that excludes this; try again later",
         Signal::Failed => "Emarsys failed on its side; try again later",
         Signal::NotReady => "the result is not ready yet; ask again later",

@@ -82,7 +82,7 @@ impl Query {
         self
     }
 
-    /// Contacts on one page, from 1 to 10,000, which is the default.
+    /// Contacts on one page, from 1 to 10,000, which is the default. A number beyond that is taken for the nearest.
     pub fn page(mut self, contacts: usize) -> Self {
         self.page = contacts.clamp(1, PAGE);
         self
