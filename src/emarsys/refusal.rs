@@ -330,7 +330,8 @@ mod tests {
         let rejection = Rejection { code: 2007, field: Some(FieldId::new(14)), exists: false };
         assert_eq!(
             rejection.to_string(),
-            "reply code 2007, field 14: a value does not fit its field; check its type, format and choice id"
+            "reply code 2007, field 14: a value does not fit its field, or there is no such field; check its id, type, format and \
+             choice id"
         );
     }
 
