@@ -2,14 +2,13 @@
 //!
 //! Their members are counted and read as those of any other segment, by [`Segments`](super::Segments).
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
     client::Client,
     ids::SegmentId,
+    path::Path,
     reply::List,
     request::{Effect, Method, Request},
     words::words,
@@ -233,8 +232,8 @@ impl Request for GetCombined {
     const ENDPOINT: &'static str = "combinedsegments/{id}";
     const EFFECT: Effect = Effect::Read;
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("combinedsegments/{}", self.segment).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.segment])
     }
 }
 
@@ -269,8 +268,8 @@ impl Request for ChangeCombined<'_> {
     const ENDPOINT: &'static str = "combinedsegments/{id}";
     const EFFECT: Effect = Effect::Write;
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("combinedsegments/{}", self.segment).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.segment])
     }
 }
 

@@ -1,15 +1,14 @@
 //! External events: what starts a program for a contact (Emarsys API: External events).
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
     client::{Answer, Client},
     ids::{EventId, KeyField},
+    path::Path,
     reply::RowErrors,
-    request::{Effect, Method, Path, Request, endpoint},
+    request::{Effect, Method, Request, endpoint},
     rows::{self, Account, Done, Keys, Parts, RowResult},
 };
 use crate::{Error, Result};
@@ -131,8 +130,8 @@ impl Request for TriggerOne<'_> {
     const ENDPOINT: &'static str = "event/{id}/trigger";
     const EFFECT: Effect = Effect::Write;
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"event", &self.event, &"trigger"]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.event])
     }
 }
 
@@ -150,8 +149,8 @@ impl Request for TriggerMany<'_> {
     const ENDPOINT: &'static str = "event/{id}/trigger";
     const EFFECT: Effect = Effect::Write;
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"event", &self.event, &"trigger"]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.event])
     }
 }
 

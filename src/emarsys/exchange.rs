@@ -212,21 +212,12 @@ impl Client {
 impl Call {
     pub(super) fn new<R: Request>(request: &R, shared: &Shared) -> Result<Self> {
         let endpoint = endpoint::<R>();
-        let body =
-            if R::METHOD.has_body() {
-                let body = serde_json::to_vec(request);
-                Some(body.map_err(|_| {
-                    Error::config(format!("{endpoint}: the request cannot be written as JSON"))
-                })?)
-            } else {
-                None
-            };
-        let path = request.path();
-        if path.contains(['{', '}']) {
-            return Err(Error::config(format!(
-                "{endpoint}: the path has names in braces instead of values; give the request a `path` of its own"
-            )));
-        }
+        let wrong = |what: &str| Error::config(format!("{endpoint}: {what}"));
+        let body = match R::METHOD.has_body().then(|| serde_json::to_vec(request)) {
+            Some(Ok(nothing)) if nothing == b"null" => Some(b"{}".to_vec()),
+            body => body.transpose().map_err(|_| wrong("the request cannot be written as JSON"))?,
+        };
+        let path = request.path().text().map_err(wrong)?;
         let url = shared.url(R::ROOT, &path)?;
         let (method, permission, effect, form) = (R::METHOD, R::PERMISSION, R::EFFECT, R::REPLY);
         Ok(Self { method, endpoint, permission, effect, form, root: R::ROOT, url, body })

@@ -1,6 +1,6 @@
 //! Contact fields (Emarsys API: Fields).
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::{
     client::Client,
     ids::FieldId,
+    path::Path,
     reply::{self, Ignored, KeyMap, List},
-    request::{Effect, Method, Path, Request},
+    request::{Effect, Method, Request},
     words::words,
 };
 use crate::{Error, Result};
@@ -237,8 +238,8 @@ impl Request for ListFieldsIn<'_> {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("field.list");
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"field", &"translate", &self.language]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.language])
     }
 }
 
@@ -293,8 +294,8 @@ impl Request for ListChoices {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("field.singlechoice.get or field.multichoice.list");
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("field/{}/choice", self.field).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.field])
     }
 }
 
@@ -311,8 +312,8 @@ impl Request for ListChoicesIn<'_> {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("field.singlechoice.get or field.multichoice.list");
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"field", &self.field, &"choice", &"translate", &self.language]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.field, &self.language])
     }
 }
 
@@ -329,11 +330,11 @@ impl Request for ListManyChoices<'_> {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("field.singlechoice.get or field.multichoice.list");
 
-    fn path(&self) -> Cow<'_, str> {
+    fn path(&self) -> Path {
         let fields: Vec<String> = self.fields.iter().map(FieldId::to_string).collect();
-        let path = Path::new(&[&"field", &"choices"]).query("fields", fields.join(","));
+        let path = Path::fill(Self::ENDPOINT, &[]).query("fields", fields.join(","));
         match self.language {
-            Some(language) => path.query("language", language).into(),
+            Some(language) => path.query("language", language),
             None => path.into(),
         }
     }
@@ -351,8 +352,8 @@ impl Request for DeleteField {
     const EFFECT: Effect = Effect::Write;
     const PERMISSION: Option<&'static str> = Some("field.delete");
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"field", &self.field]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.field])
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod members;
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use chrono::NaiveDateTime;
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::{
     client::{Answer, Client},
     ids::{ContactId, FieldId, KeyField, ListId},
+    path::Path,
     reply::{self, Count, Flag, Ignored, List, RowErrors},
-    request::{Effect, Method, Path, Request, endpoint},
+    request::{Effect, Method, Request, endpoint},
     rows::{self, Account, Done, Keys, Parts, RowResult},
 };
 use crate::{Error, Result};
@@ -344,8 +345,8 @@ impl Request for AddMembers<'_> {
     const EFFECT: Effect = Effect::Idempotent;
     const PERMISSION: Option<&'static str> = Some("contactlist.contact.add");
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("contactlist/{}/add", self.0.list).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.0.list])
     }
 }
 
@@ -356,8 +357,8 @@ impl Request for RemoveMembers<'_> {
     const EFFECT: Effect = Effect::Idempotent;
     const PERMISSION: Option<&'static str> = Some("contactlist.contact.delete");
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("contactlist/{}/delete", self.0.list).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.0.list])
     }
 }
 
@@ -392,8 +393,8 @@ impl Request for ReplaceMembers<'_> {
     const EFFECT: Effect = Effect::Idempotent;
     const PERMISSION: Option<&'static str> = Some("contactlist.replace");
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"contactlist", &self.0.list, &"replace"]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.0.list])
     }
 }
 
@@ -411,8 +412,8 @@ impl Request for RenameList<'_> {
     const EFFECT: Effect = Effect::Write;
     const PERMISSION: Option<&'static str> = Some("contactlist.rename");
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"contactlist", &self.list, &"rename"]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.list])
     }
 }
 
@@ -429,8 +430,8 @@ impl Request for DeleteList {
     const EFFECT: Effect = Effect::Write;
     const PERMISSION: Option<&'static str> = Some("contactlist.delete");
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"contactlist", &self.list, &"deletelist"]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.list])
     }
 }
 
@@ -446,8 +447,8 @@ impl Request for CountMembers {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("contactlist.contact.count");
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"contactlist", &self.list, &"count"]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.list])
     }
 }
 
@@ -463,8 +464,8 @@ impl Request for FindMember {
     const ENDPOINT: &'static str = "contactlist/{id}/contacts/{contactId}";
     const EFFECT: Effect = Effect::Read;
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"contactlist", &self.list, &"contacts", &self.contact]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.list, &self.contact])
     }
 }
 

@@ -4,7 +4,7 @@
 //! of objects, and that a reply with status 2xx and without an error code says that all of them were taken, is
 //! inferred.
 
-use std::{borrow::Cow, fmt::Display, marker::PhantomData};
+use std::marker::PhantomData;
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -14,8 +14,9 @@ use serde_json::{Map, Value};
 
 use super::{
     client::Client,
+    path::Path,
     reply::{List, is_empty},
-    request::{Effect, Method, Path, ReplyForm, Request, Root, endpoint},
+    request::{Effect, Method, ReplyForm, Request, Root, endpoint},
     rows::{self, Parts, RowResult},
 };
 use crate::{Error, Result};
@@ -69,7 +70,6 @@ impl Table<'_> {
     /// As [`Client::send`], with code 15007 if a column has no index. [`Undecodable`](crate::ErrorKind::Undecodable) if
     /// a record is no `T`.
     pub async fn query<T: DeserializeOwned>(&self, columns: &[(&str, &str)]) -> Result<Vec<T>> {
-        self.check()?;
         let request = Query { table: self, columns, records: PhantomData };
         self.client.send(&request).await.map(|Records(records)| records)
     }
@@ -119,7 +119,6 @@ impl Table<'_> {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if they do not fit into one request, that is
     /// if they are more than 1,000: a second request would replace the first. Else as [`insert`](Self::insert).
     pub async fn replace<T: Serialize + Sync>(&self, records: &[T]) -> Result<()> {
-        self.check()?;
         let request = Replace(Body { table: self, records });
         if rows::split(&endpoint::<Replace<'_, T>>(), records, RECORDS_MAX)?.len() > 1 {
             return Err(Error::config(
@@ -139,7 +138,6 @@ impl Table<'_> {
         T: Serialize,
         R: Request<Reply = Written>,
     {
-        self.check()?;
         let mut parts = Parts::new(rows::split(&endpoint::<R>(), records, RECORDS_MAX)?, RowResult::Failed);
         while let Some(rows) = parts.next() {
             let outcome = self.client.send(&request(&records[rows.clone()])).await;
@@ -148,23 +146,8 @@ impl Table<'_> {
         Ok(parts.finish())
     }
 
-    /// Dots are no names in a path, however they are encoded: the request would go to another address.
-    fn check(&self) -> Result<()> {
-        for (what, name) in [("connection", &self.connection), ("table", &self.name)] {
-            if matches!(name.trim(), "" | "." | "..") {
-                return Err(Error::config(format!("`{name}` cannot be the name of a {what}")));
-            }
-        }
-        Ok(())
-    }
-
-    fn path(&self, action: Option<&str>) -> Path {
-        let mut parts: Vec<&dyn Display> =
-            vec![&"connections", &self.connection, &"tables", &self.name, &"records"];
-        if let Some(action) = &action {
-            parts.push(action);
-        }
-        Path::new(&parts)
+    fn path(&self, endpoint: &str) -> Path {
+        Path::fill(endpoint, &[&self.connection, &self.name])
     }
 }
 
@@ -221,11 +204,9 @@ impl<T: DeserializeOwned> Request for Query<'_, T> {
     const ROOT: Root = Root::RelationalData;
     const REPLY: ReplyForm = ReplyForm::Any;
 
-    fn path(&self) -> Cow<'_, str> {
-        self.columns
-            .iter()
-            .fold(self.table.path(None), |path, (column, value)| path.query(column, value))
-            .into()
+    fn path(&self) -> Path {
+        let path = self.table.path(Self::ENDPOINT);
+        self.columns.iter().fold(path, |path, (column, value)| path.query(column, value))
     }
 }
 
@@ -242,7 +223,7 @@ impl<T: Serialize> Serialize for Body<'_, T> {
 
 /// The requests that carry records and differ in little else.
 macro_rules! write {
-    ($($name:ident: $method:ident $endpoint:literal, $action:expr, $effect:ident;)+) => {$(
+    ($($name:ident: $method:ident $endpoint:literal, $effect:ident;)+) => {$(
         #[derive(Serialize)]
         #[serde(transparent, bound = "T: Serialize")]
         struct $name<'a, T>(Body<'a, T>);
@@ -255,19 +236,19 @@ macro_rules! write {
             const ROOT: Root = Root::RelationalData;
             const REPLY: ReplyForm = ReplyForm::Any;
 
-            fn path(&self) -> Cow<'_, str> {
-                self.0.table.path($action).into()
+            fn path(&self) -> Path {
+                self.0.table.path(Self::ENDPOINT)
             }
         }
     )+};
 }
 
 write! {
-    Insert: Post "connections/{connection}/tables/{table}/records", None, Write;
-    Replace: Put "connections/{connection}/tables/{table}/records", None, Idempotent;
-    Patch: Patch "connections/{connection}/tables/{table}/records", None, Idempotent;
-    Upsert: Post "connections/{connection}/tables/{table}/records/upsert", Some("upsert"), Idempotent;
-    Remove: Post "connections/{connection}/tables/{table}/records/remove", Some("remove"), Write;
+    Insert: Post "connections/{connection}/tables/{table}/records", Write;
+    Replace: Put "connections/{connection}/tables/{table}/records", Idempotent;
+    Patch: Patch "connections/{connection}/tables/{table}/records", Idempotent;
+    Upsert: Post "connections/{connection}/tables/{table}/records/upsert", Idempotent;
+    Remove: Post "connections/{connection}/tables/{table}/records/remove", Write;
 }
 
 #[cfg(test)]

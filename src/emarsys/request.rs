@@ -1,9 +1,8 @@
 //! One Emarsys call as data: what is sent where, what it may change, and what comes back.
 
-use std::{borrow::Cow, fmt::Display};
-
-use reqwest::Url;
 use serde::{Serialize, de::DeserializeOwned};
+
+use super::path::Path;
 
 /// The version of the API. It follows from the credentials; paths, bodies and replies are the same in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,13 +66,12 @@ pub enum ReplyForm {
     Text,
 }
 
-/// One Emarsys call; `Self` serializes as its JSON body, unless its method has none: then all that it says is in its path. Implement it for an endpoint that is not covered yet, and
-/// pass it to [`Client::send`](super::Client::send).
+/// One Emarsys call; `Self` serializes as its JSON body (what serializes as nothing, such as a unit struct, is sent as
+/// `{}`), unless its method has none: then all that it says is in its path. Implement it for an endpoint that is not
+/// covered yet, and pass it to [`Client::send`](super::Client::send).
 ///
 /// ```
-/// use std::borrow::Cow;
-///
-/// use reverse_etl::emarsys::{Effect, ListId, Method, Request};
+/// use reverse_etl::emarsys::{Effect, ListId, Method, Path, Request};
 ///
 /// #[derive(serde::Serialize)]
 /// struct RenameList {
@@ -88,8 +86,8 @@ pub enum ReplyForm {
 ///     const ENDPOINT: &'static str = "contactlist/{id}/rename";
 ///     const EFFECT: Effect = Effect::Write;
 ///
-///     fn path(&self) -> Cow<'_, str> {
-///         format!("contactlist/{}/rename", self.list).into()
+///     fn path(&self) -> Path {
+///         Path::fill(Self::ENDPOINT, &[&self.list])
 ///     }
 /// }
 /// ```
@@ -115,40 +113,9 @@ pub trait Request: Serialize + Sync {
     /// What a reply looks like that says that it was done.
     const REPLY: ReplyForm = ReplyForm::Envelope;
 
-    /// The path below [`ROOT`](Self::ROOT), query included, percent-encoded; by default the endpoint as it stands.
-    fn path(&self) -> Cow<'_, str> {
-        Self::ENDPOINT.into()
-    }
-}
-
-/// A path in the making, of which every part is percent-encoded.
-pub(crate) struct Path(Option<Url>);
-
-impl Path {
-    /// The path of these parts; an empty last one makes it end with a slash.
-    pub(crate) fn new(parts: &[&dyn Display]) -> Self {
-        // Only its path and its query are used.
-        let mut url = Url::parse("http://path.invalid").ok();
-        if let Some(mut segments) = url.as_mut().and_then(|url| url.path_segments_mut().ok()) {
-            segments.clear().extend(parts.iter().map(ToString::to_string));
-        }
-        Self(url)
-    }
-
-    /// The same path with one more parameter in its query.
-    pub(crate) fn query(mut self, name: &str, value: impl Display) -> Self {
-        if let Some(url) = &mut self.0 {
-            url.query_pairs_mut().append_pair(name, &value.to_string());
-        }
-        self
-    }
-}
-
-impl From<Path> for Cow<'_, str> {
-    fn from(path: Path) -> Self {
-        let Some(url) = path.0 else { return "".into() };
-        let path = url.path().trim_start_matches('/');
-        url.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}")).into()
+    /// The path below [`ROOT`](Self::ROOT), query included; by default the endpoint as it stands.
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[])
     }
 }
 

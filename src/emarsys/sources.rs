@@ -1,14 +1,13 @@
 //! Contact sources: where contacts are said to come from (Emarsys API: Contact sources).
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 
 use super::{
     client::Client,
     ids::SourceId,
+    path::Path,
     reply::{Ignored, List},
-    request::{Effect, Method, Path, Request},
+    request::{Effect, Method, Request},
 };
 use crate::{Error, Result};
 
@@ -95,8 +94,8 @@ impl Request for DeleteSource {
     const EFFECT: Effect = Effect::Write;
     const PERMISSION: Option<&'static str> = Some("source.delete");
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"source", &self.source]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.source])
     }
 }
 

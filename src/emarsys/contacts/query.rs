@@ -1,6 +1,6 @@
 //! All contacts, or those with a value, page by page.
 
-use std::{borrow::Cow, collections::VecDeque, fmt};
+use std::{collections::VecDeque, fmt};
 
 use futures::{
     StreamExt,
@@ -15,8 +15,9 @@ use crate::{
     emarsys::{
         client::{Answer, Client},
         ids::{ContactId, FieldId},
+        path::Path,
         reply::{List, RowErrors, is_empty},
-        request::{Effect, Method, Path, Request, endpoint},
+        request::{Effect, Method, Request, endpoint},
         rows,
     },
 };
@@ -182,9 +183,9 @@ impl Request for QueryContacts<'_> {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("contact.list");
 
-    fn path(&self) -> Cow<'_, str> {
+    fn path(&self) -> Path {
         let Query { field, filter, exclude_empty, page, .. } = self.query;
-        let mut path = Path::new(&[&"contact", &"query", &""]).query("return", field);
+        let mut path = Path::fill(Self::ENDPOINT, &[]).slash().query("return", field);
         if let Some((field, value)) = filter {
             path = path.query(&field.to_string(), value);
         }

@@ -1,6 +1,6 @@
 //! Who is who, and what is known of them.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -11,9 +11,10 @@ use crate::{
     emarsys::{
         client::Answer,
         ids::{ContactId, FieldId, KeyField},
+        path::Path,
         refusal::Refusal,
         reply::{KeyMap, List, RowErrors, key_text},
-        request::{Effect, Method, Path, Request, endpoint},
+        request::{Effect, Method, Request, endpoint},
         rows::{self, Keys, Lookup, Parts},
     },
 };
@@ -145,8 +146,8 @@ impl Request for FindContact<'_> {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("contact.get");
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"contact", &""]).query(&self.key.to_string(), self.value).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[]).slash().query(&self.key.to_string(), self.value)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Update, create and upsert: many contacts in a request, or one.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -11,6 +9,7 @@ use crate::{
     emarsys::{
         client::Answer,
         ids::{ContactId, KeyField, ListId},
+        path::Path,
         reply::{List, RowErrors},
         request::{Effect, Method, Request, endpoint},
         rows::{self, Account, Done, Keys, Parts, RowResult},
@@ -235,8 +234,8 @@ impl Request for Update<'_> {
     const EFFECT: Effect = Effect::Idempotent;
     const PERMISSION: Option<&'static str> = Some("contact.update");
 
-    fn path(&self) -> Cow<'_, str> {
-        "contact/?create_if_not_exists=0".into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[]).slash().query("create_if_not_exists", 0)
     }
 }
 
@@ -256,8 +255,8 @@ impl Request for Upsert<'_> {
     const EFFECT: Effect = Effect::Write;
     const PERMISSION: Option<&'static str> = Some("contact.update and contact.create");
 
-    fn path(&self) -> Cow<'_, str> {
-        "contact/?create_if_not_exists=1".into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[]).slash().query("create_if_not_exists", 1)
     }
 }
 
@@ -281,7 +280,7 @@ impl<R: Request> Request for One<R> {
     const EFFECT: Effect = R::EFFECT;
     const PERMISSION: Option<&'static str> = R::PERMISSION;
 
-    fn path(&self) -> Cow<'_, str> {
+    fn path(&self) -> Path {
         self.0.path()
     }
 }

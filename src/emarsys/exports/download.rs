@@ -1,7 +1,5 @@
 //! The file of an export, page by page.
 
-use std::borrow::Cow;
-
 use futures::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
@@ -12,6 +10,7 @@ use super::{
     super::{
         client::Client,
         ids::ExportId,
+        path::Path,
         polling::Polling,
         refusal::Refusal,
         request::{Effect, Method, ReplyForm, Request, endpoint},
@@ -107,7 +106,7 @@ impl Request for ReadData {
     const EFFECT: Effect = Effect::Read;
     const REPLY: ReplyForm = ReplyForm::Text;
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("export/{}/data?offset={}&limit={PAGE}", self.export, self.offset).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.export]).query("offset", self.offset).query("limit", PAGE)
     }
 }

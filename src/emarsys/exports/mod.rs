@@ -4,8 +4,6 @@ mod download;
 mod new;
 mod rows;
 
-use std::borrow::Cow;
-
 use chrono::NaiveDateTime;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -18,6 +16,7 @@ pub use self::{
 use super::{
     client::Client,
     ids::{ExportId, FieldId},
+    path::Path,
     polling::Polling,
     reply,
     request::{Effect, Method, Request, endpoint},
@@ -243,8 +242,8 @@ impl Request for ReadStatus {
     const ENDPOINT: &'static str = "export/{id}";
     const EFFECT: Effect = Effect::Read;
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("export/{}", self.export).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.export])
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who is in a list, page by page.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::collections::HashSet;
 
 use futures::{
     StreamExt, TryStreamExt,
@@ -12,8 +12,9 @@ use super::super::{
     client::Client,
     ids::{ContactId, ListId},
     lists::Lists,
+    path::Path,
     reply::{self, List},
-    request::{Effect, Method, Path, ReplyForm, Request},
+    request::{Effect, Method, ReplyForm, Request},
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -118,11 +119,11 @@ impl Request for ReadMembers {
     // One description of the reply has no envelope.
     const REPLY: ReplyForm = ReplyForm::Any;
 
-    fn path(&self) -> Cow<'_, str> {
-        let path = Path::new(&[&"contactlist", &self.list, &"contactIds"]);
+    fn path(&self) -> Path {
+        let path = Path::fill(Self::ENDPOINT, &[&self.list]);
         let path = path.query("$top", self.next.top.as_deref().unwrap_or(&PAGE.to_string()));
         match &self.next.token {
-            Some(token) => path.query("$skiptoken", token).into(),
+            Some(token) => path.query("$skiptoken", token),
             None => path.into(),
         }
     }

@@ -3,7 +3,7 @@
 mod criteria;
 mod runs;
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use futures::{
     StreamExt, TryStreamExt,
@@ -19,6 +19,7 @@ pub use self::{
 use super::{
     client::Client,
     ids::{ContactId, ListId, SegmentId},
+    path::Path,
     polling::Polling,
     reply::{self, Count, Flag, Ignored, List},
     request::{Effect, Method, Request},
@@ -315,8 +316,8 @@ impl Request for GetSegment {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("segment.get");
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("filter/{}", self.segment).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.segment])
     }
 }
 
@@ -365,8 +366,8 @@ impl Request for GetCriteria {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("segment.criteria.get");
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("filter/{}/contact_criteria", self.segment).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.segment])
     }
 }
 
@@ -385,8 +386,8 @@ impl Request for SetCriteria<'_> {
     const EFFECT: Effect = Effect::Write;
     const PERMISSION: Option<&'static str> = Some("segment.criteria.update");
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("filter/{}/contact_criteria", self.segment).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.segment])
     }
 }
 
@@ -403,8 +404,8 @@ impl Request for DeleteSegment {
     const EFFECT: Effect = Effect::Write;
     const PERMISSION: Option<&'static str> = Some("segment.delete");
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("filter/{}/delete", self.segment).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.segment])
     }
 }
 
@@ -420,8 +421,8 @@ impl Request for CountMembers {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("segment.contact.count");
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("filter/{}/contacts/count", self.segment).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.segment])
     }
 }
 
@@ -438,8 +439,8 @@ impl Request for ListMembers {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("segment.contact.list");
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("filter/{}/contacts?limit={PAGE}&offset={}", self.segment, self.offset).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.segment]).query("limit", PAGE).query("offset", self.offset)
     }
 }
 
@@ -456,8 +457,8 @@ impl Request for LookUpMember {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("segment.contact.lookup");
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("filter/{}/contacts/{}", self.segment, self.contact).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.segment, &self.contact])
     }
 }
 

@@ -1,16 +1,15 @@
 //! Evaluations of a segment that are asked for: of one contact, or of all.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
     super::{
         ids::{ContactId, ListId, RunId, SegmentId},
+        path::Path,
         polling::Polling,
         reply::{self, Count, Flag},
-        request::{Effect, Method, Path, Request, endpoint},
+        request::{Effect, Method, Request, endpoint},
         words::words,
     },
     Segments,
@@ -243,9 +242,9 @@ impl Request for Run {
     const EFFECT: Effect = Effect::Write;
     const PERMISSION: Option<&'static str> = Some("segment.contacts.run");
 
-    fn path(&self) -> Cow<'_, str> {
-        let renew = if self.renew { "?renew=true" } else { "" };
-        format!("filter/{}/runs{renew}", self.segment).into()
+    fn path(&self) -> Path {
+        let path = Path::fill(Self::ENDPOINT, &[&self.segment]);
+        if self.renew { path.query("renew", true) } else { path }
     }
 }
 
@@ -261,8 +260,8 @@ impl Request for ReadRun<'_> {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("segment.contacts.run.status");
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"filter", &"runs", self.run]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.run])
     }
 }
 
@@ -281,8 +280,8 @@ impl Request for RunForContact {
     const EFFECT: Effect = Effect::Write;
     const PERMISSION: Option<&'static str> = Some("segment.contact.run");
 
-    fn path(&self) -> Cow<'_, str> {
-        format!("filter/{}/single_runs?contact_id={}", self.segment, self.contact).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.segment]).query("contact_id", self.contact)
     }
 }
 
@@ -298,8 +297,8 @@ impl Request for ReadContactRun<'_> {
     const EFFECT: Effect = Effect::Read;
     const PERMISSION: Option<&'static str> = Some("segment.contact.run.status");
 
-    fn path(&self) -> Cow<'_, str> {
-        Path::new(&[&"filter", &"single_runs", self.run]).into()
+    fn path(&self) -> Path {
+        Path::fill(Self::ENDPOINT, &[&self.run])
     }
 }
 
