@@ -277,7 +277,7 @@ async fn change(client: &Client, event: EventId) -> Result<()> {
     segments.set_contact_criteria(segment, &Criteria::not_empty("city")).await?;
     let run = segments.run(segment).await?;
     let result = segments.wait_for_run(&run.id, Polling::default()).await?;
-    say("members by a run", format!("{}, in list {}", result.user_count, result.contact_list_id));
+    say("members by a run", format!("{}, in list {}", result.contacts, result.list));
     let run = segments.run_for_contact(segment, members[0]).await?;
     say("one contact by a run", segments.wait_for_contact_run(&run.id, Polling::default()).await?);
     let both = CombinedDefinition::new(SegmentSet::any([segment]));
@@ -297,10 +297,10 @@ async fn change(client: &Client, event: EventId) -> Result<()> {
 
     heading("Changes: events, relational data");
     let trigger = Trigger::new("customer1@shop.test").data(json!({"order": "4711"}));
-    client.events().trigger(event, FieldId::EMAIL, &trigger).await?;
+    client.events().trigger_one(event, FieldId::EMAIL, &trigger).await?;
     let many = [trigger, Trigger::new("nobody@shop.test")];
     for (who, result) in
-        ["somebody", "nobody"].iter().zip(client.events().trigger_many(event, FieldId::EMAIL, &many).await?)
+        ["somebody", "nobody"].iter().zip(client.events().trigger(event, FieldId::EMAIL, &many).await?)
     {
         say(&format!("event of {who}"), result);
     }

@@ -1,6 +1,10 @@
 //! The client as its users hold it; what becomes of a request is in `exchange`.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    ops::ControlFlow::{Break, Continue},
+    sync::Arc,
+};
 
 use super::{
     builder::{ClientBuilder, Shared},
@@ -146,19 +150,16 @@ impl Client {
     /// As [`send`](Self::send); the error of the last attempt, with status 202 or 423 in its [`Refusal`], once
     /// `polling` allows no other.
     pub async fn poll<R: Request>(&self, request: &R, polling: Polling) -> Result<R::Reply> {
-        let mut pauses = polling.pauses(self.host());
-        loop {
+        let may_wait = &|| self.deadline.is_none_or(|deadline| !deadline.passed(self.host()));
+        let ask = || async move {
             match self.send(request).await {
-                Err(error) if error.cause::<Refusal>().is_some_and(Refusal::is_for_later) => {
-                    if self.deadline.is_some_and(|deadline| deadline.passed(self.host()))
-                        || !pauses.next().await
-                    {
-                        return Err(error);
-                    }
+                Err(error) if error.cause::<Refusal>().is_some_and(Refusal::is_for_later) && may_wait() => {
+                    Continue(error)
                 }
-                result => return result,
+                result => Break(result),
             }
-        }
+        };
+        polling.ask(self.host(), ask).await
     }
 
     pub(crate) fn host(&self) -> &dyn Host {

@@ -1,5 +1,7 @@
 //! External events: what starts a program for a contact (Emarsys API: External events).
 
+use std::fmt::{self, Display};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +11,7 @@ use super::{
     path::Path,
     reply::RowErrors,
     request::{Effect, Method, Request, endpoint},
-    rows::{self, Account, Done, Keys, Parts, RowResult},
+    rows::{self, Account, Done, Keys, RowResult},
 };
 use crate::{Error, Result};
 
@@ -30,8 +32,8 @@ pub struct Trigger {
 
 impl Trigger {
     /// An event of the contact with this key value.
-    pub fn new(key: impl Into<String>) -> Self {
-        Self { external_id: key.into(), data: Value::Null }
+    pub fn new(key: impl Display) -> Self {
+        Self { external_id: key.to_string(), data: Value::Null }
     }
 
     /// The same event with data, which has to be an object. More than 100 kB of it does not get everywhere, and may be
@@ -42,18 +44,13 @@ impl Trigger {
         self
     }
 
-    fn check(&self, row: usize) -> Result<()> {
-        if !matches!(self.data, Value::Null | Value::Object(_)) {
-            return Err(Error::config(format!(
-                "the data of event {row} (the first is 0) is not a JSON object"
-            )));
-        }
-        Ok(())
+    fn has_usable_data(&self) -> bool {
+        matches!(self.data, Value::Null | Value::Object(_))
     }
 }
 
-impl std::fmt::Debug for Trigger {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trigger").finish_non_exhaustive()
     }
 }
@@ -67,7 +64,7 @@ impl Events<'_> {
     ///
     /// # async fn shipped(client: &Client) -> reverse_etl::Result<()> {
     /// let trigger = Trigger::new("ada@shop.test").data(serde_json::json!({"order": "4711"}));
-    /// client.events().trigger(EventId::new(12), FieldId::EMAIL, &trigger).await
+    /// client.events().trigger_one(EventId::new(12), FieldId::EMAIL, &trigger).await
     /// # }
     /// ```
     ///
@@ -75,12 +72,19 @@ impl Events<'_> {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the key is empty or the data is no object; else as
     /// [`Client::send`], with code 2008 ([`Refusal::is_missing`](super::Refusal::is_missing)) if no contact has the
     /// key, and 5001 if there is no such event.
-    pub async fn trigger(&self, event: EventId, key: impl Into<KeyField>, trigger: &Trigger) -> Result<()> {
-        trigger.check(0)?;
-        Keys::new(&endpoint::<TriggerOne<'_>>(), [Some(trigger.external_id.as_str())])?;
-        let request = TriggerOne { event, key_id: key.into(), trigger };
-        let Answer { status, reply } = self.0.call(&request).await?;
-        rows::none_rejected(&endpoint::<TriggerOne<'_>>(), status, &reply.errors)
+    pub async fn trigger_one(
+        &self,
+        event: EventId,
+        key: impl Into<KeyField>,
+        trigger: &Trigger,
+    ) -> Result<()> {
+        let (key, endpoint) = (key.into(), endpoint::<TriggerOne<'_>>());
+        if !trigger.has_usable_data() {
+            return Err(Error::config(format!("{endpoint}: the data of the event is not a JSON object")));
+        }
+        rows::check_key(&endpoint, key, &trigger.external_id)?;
+        let Answer { status, reply } = self.0.call(&TriggerOne { event, key_id: key, trigger }).await?;
+        rows::none_rejected(&endpoint, status, &reply.errors)
     }
 
     /// Triggers an event for several contacts (Emarsys API: Trigger an external event).
@@ -91,7 +95,7 @@ impl Events<'_> {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if the data of one is no object,
     /// or if one has no key or two have the same, apart from case and surrounding blanks; else as [`Client::send`].
-    pub async fn trigger_many(
+    pub async fn trigger(
         &self,
         event: EventId,
         key: impl Into<KeyField>,
@@ -99,19 +103,19 @@ impl Events<'_> {
     ) -> Result<Vec<RowResult>> {
         let key = key.into();
         let endpoint = endpoint::<TriggerMany<'_>>();
-        triggers.iter().enumerate().try_for_each(|(row, trigger)| trigger.check(row))?;
-        let keys = Keys::new(&endpoint, triggers.iter().map(|trigger| Some(trigger.external_id.as_str())))?;
-        let mut parts = Parts::new(rows::split(&endpoint, triggers, CONTACTS_MAX)?, RowResult::Failed);
-        while let Some(rows) = parts.next() {
-            let outcome = async {
-                let request = TriggerMany { event, key_id: key, contacts: &triggers[rows.clone()] };
-                let Answer { status, reply } = self.0.call(&request).await?;
-                Account { endpoint: &endpoint, status, keys: &keys, rows: rows.clone(), done: Done::Unsaid }
-                    .settle(&reply.errors)
-            };
-            parts.settle(rows.clone(), outcome.await)?;
+        if let Some(row) = triggers.iter().position(|trigger| !trigger.has_usable_data()) {
+            return Err(Error::config(format!(
+                "{endpoint}: the data of row {row} (the first is 0) is not a JSON object"
+            )));
         }
-        Ok(parts.finish())
+        let keys = &Keys::new(endpoint, key, triggers.iter().map(|trigger| &trigger.external_id))?;
+        let requests = rows::split(&keys.endpoint, triggers, CONTACTS_MAX)?;
+        rows::in_parts(requests, RowResult::Failed, |rows| async move {
+            let request = TriggerMany { event, key_id: key, contacts: &triggers[rows.clone()] };
+            let Answer { status, reply } = self.0.call(&request).await?;
+            Account { keys, status, rows, done: Done::Unsaid }.settle(&reply.errors)
+        })
+        .await
     }
 }
 
@@ -179,7 +183,7 @@ mod tests {
     async fn event_of_one_contact_is_flat() {
         let (client, script) = client([Answer::reply(200, r#"{"replyCode":0,"replyText":"OK","data":{}}"#)]);
         let trigger = Trigger::new("ada@shop.test").data(json!({"order": "4711"}));
-        client.events().trigger(EVENT, FieldId::EMAIL, &trigger).await.unwrap();
+        client.events().trigger_one(EVENT, FieldId::EMAIL, &trigger).await.unwrap();
         let sent = script.sent();
         assert_eq!(sent[0].url, "https://api.emarsys.net/api/v2/event/12/trigger");
         assert_eq!(sent[0].body, r#"{"key_id":"3","external_id":"ada@shop.test","data":{"order":"4711"}}"#);
@@ -192,9 +196,9 @@ mod tests {
             r#"{"replyCode":2008,"replyText":"No contact found with the external id: 3 - a","data":""}"#;
         let (client, script) = client([Answer::reply(400, text), Answer::Lost]);
         let trigger = Trigger::new("a");
-        let error = client.events().trigger(EVENT, FieldId::EMAIL, &trigger).await.unwrap_err();
+        let error = client.events().trigger_one(EVENT, FieldId::EMAIL, &trigger).await.unwrap_err();
         assert!(error.cause::<Refusal>().unwrap().is_missing());
-        let error = client.events().trigger(EVENT, FieldId::EMAIL, &trigger).await.unwrap_err();
+        let error = client.events().trigger_one(EVENT, FieldId::EMAIL, &trigger).await.unwrap_err();
         assert_eq!(error.delivery(), Delivery::Unknown);
         assert_eq!(script.sent()[0].body, r#"{"key_id":"3","external_id":"a"}"#);
     }
@@ -203,7 +207,7 @@ mod tests {
     async fn error_inside_a_success_is_a_refusal() {
         let reply = r#"{"replyCode":0,"data":{"errors":{"a":{"2008":"No contact"}}}}"#;
         let (client, _) = client([Answer::reply(200, reply)]);
-        let error = client.events().trigger(EVENT, FieldId::EMAIL, &Trigger::new("a")).await.unwrap_err();
+        let error = client.events().trigger_one(EVENT, FieldId::EMAIL, &Trigger::new("a")).await.unwrap_err();
         assert_eq!(error.delivery(), Delivery::Refused);
         assert!(error.cause::<Refusal>().unwrap().is_missing());
     }
@@ -218,9 +222,9 @@ mod tests {
             ),
         ]);
         let triggers = [Trigger::new("ada@shop.test").data(json!({"n": 1})), Trigger::new("zoe@shop.test")];
-        let results = client.events().trigger_many(EVENT, FieldId::EMAIL, &triggers).await.unwrap();
+        let results = client.events().trigger(EVENT, FieldId::EMAIL, &triggers).await.unwrap();
         assert!(matches!(results[..], [RowResult::Done, RowResult::Done]));
-        let results = client.events().trigger_many(EVENT, FieldId::EMAIL, &triggers).await.unwrap();
+        let results = client.events().trigger(EVENT, FieldId::EMAIL, &triggers).await.unwrap();
         assert!(
             matches!(&results[..], [RowResult::Done, RowResult::Rejected(missing)] if missing.is_missing())
         );
@@ -235,9 +239,9 @@ mod tests {
         let (client, script) = client([]);
         for data in [json!([1]), json!("text")] {
             let triggers = [Trigger::new("a"), Trigger::new("b").data(data)];
-            let error = client.events().trigger_many(EVENT, FieldId::EMAIL, &triggers).await.unwrap_err();
+            let error = client.events().trigger(EVENT, FieldId::EMAIL, &triggers).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
-            assert!(error.to_string().contains("event 1"), "{error}");
+            assert!(error.to_string().contains("row 1"), "{error}");
         }
         assert!(script.sent().is_empty());
     }
@@ -245,7 +249,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn event_of_nobody_is_refused_before_anything_is_sent() {
         let (client, script) = client([]);
-        let error = client.events().trigger(EVENT, FieldId::EMAIL, &Trigger::new(" ")).await.unwrap_err();
+        let error = client.events().trigger_one(EVENT, FieldId::EMAIL, &Trigger::new(" ")).await.unwrap_err();
         assert_eq!((error.kind(), error.delivery()), (ErrorKind::Config, Delivery::NotSent));
         assert!(script.sent().is_empty());
     }

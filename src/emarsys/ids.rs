@@ -8,6 +8,7 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, Visitor},
 };
+use serde_json::Value;
 
 use crate::{Error, FieldName, Result};
 
@@ -78,6 +79,13 @@ ids! {
     ExportId, "an export";
     /// The number of an e-mail campaign (Emarsys API: E-mails).
     EmailId, "an e-mail campaign";
+}
+
+/// As a text, which is how Emarsys sends the value of a key: `Contact::new(KeyField::Id, id)`.
+impl From<ContactId> for Value {
+    fn from(id: ContactId) -> Self {
+        Self::String(id.to_string())
+    }
 }
 
 impl SegmentId {

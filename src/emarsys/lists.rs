@@ -2,7 +2,7 @@
 
 mod members;
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use chrono::NaiveDateTime;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use super::{
     path::Path,
     reply::{self, Count, Flag, Ignored, List, RowErrors},
     request::{Effect, Method, Request, endpoint},
-    rows::{self, Account, Done, Keys, Parts, RowResult},
+    rows::{self, Account, Done, Keys, RowResult},
 };
 use crate::{Error, Result};
 
@@ -85,14 +85,13 @@ impl Lists<'_> {
         name: &str,
         description: Option<&str>,
         key: impl Into<KeyField>,
-        keys: &[impl AsRef<str>],
+        keys: &[impl Display],
     ) -> Result<CreatedList> {
         let (key, keys) = (key.into(), rows::texts(keys));
         let mut request = CreateList::new(name, description)?;
         request.key_id = key;
-        let endpoint = endpoint::<CreateList<'_>>();
-        let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
-        let Some(first) = rows::split(&endpoint, &keys, KEYS_MAX)?.into_iter().next() else {
+        let known = &Keys::new(endpoint::<CreateList<'_>>(), key, &keys)?;
+        let Some(first) = rows::split(&known.endpoint, &keys, KEYS_MAX)?.into_iter().next() else {
             return self
                 .0
                 .send(&request)
@@ -101,8 +100,7 @@ impl Lists<'_> {
         };
         request.external_ids = Some(&keys[first.clone()]);
         let Answer { status, reply: Created { id, errors } } = self.0.call(&request).await?;
-        let account =
-            Account { endpoint: &endpoint, status, keys: &known, rows: first.clone(), done: Done::Unsaid };
+        let account = Account { keys: known, status, rows: first.clone(), done: Done::Unsaid };
         let mut rows = match account.settle(&errors) {
             Ok(rows) => rows,
             // The list was made, so its number must not get lost. Further keys would be refused likewise.
@@ -127,17 +125,16 @@ impl Lists<'_> {
         &self,
         list: ListId,
         key: impl Into<KeyField>,
-        keys: &[impl AsRef<str>],
+        keys: &[impl Display],
     ) -> Result<Vec<RowResult>> {
         let (key, keys) = (key.into(), rows::texts(keys));
-        let endpoint = endpoint::<ReplaceMembers<'_>>();
-        let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
-        let first = rows::split(&endpoint, &keys, KEYS_MAX)?.into_iter().next().unwrap_or(0..0);
+        let known = &Keys::new(endpoint::<ReplaceMembers<'_>>(), key, &keys)?;
+        let first = rows::split(&known.endpoint, &keys, KEYS_MAX)?.into_iter().next().unwrap_or(0..0);
         let request = ReplaceMembers(Members { list, key_id: key, external_ids: &keys[first.clone()] });
         // A copy that takes effect late would drop those that are added after it.
         let client = if first.end < keys.len() { self.0.at_most_once() } else { self.0.clone() };
         let Answer { status, reply } = client.call(&request).await?;
-        let account = Account { endpoint: &endpoint, status, keys: &known, rows: first, done: reply.done() };
+        let account = Account { keys: known, status, rows: first, done: reply.done() };
         let mut rows = account.settle(&reply.errors)?;
         let rest = &keys[rows.len()..];
         if !rest.is_empty() {
@@ -158,7 +155,7 @@ impl Lists<'_> {
         &self,
         list: ListId,
         key: impl Into<KeyField>,
-        keys: &[impl AsRef<str>],
+        keys: &[impl Display],
     ) -> Result<Vec<RowResult>> {
         self.change::<AddMembers<'_>>(list, key.into(), &rows::texts(keys)).await
     }
@@ -172,7 +169,7 @@ impl Lists<'_> {
         &self,
         list: ListId,
         key: impl Into<KeyField>,
-        keys: &[impl AsRef<str>],
+        keys: &[impl Display],
     ) -> Result<Vec<RowResult>> {
         self.change::<RemoveMembers<'_>>(list, key.into(), &rows::texts(keys)).await
     }
@@ -213,32 +210,26 @@ impl Lists<'_> {
         self.0.send(&FindMember { list, contact }).await.map(|Flag(found)| found)
     }
 
-    async fn add_rest(&self, list: ListId, key: KeyField, keys: &[&str]) -> Vec<RowResult> {
+    async fn add_rest(&self, list: ListId, key: KeyField, keys: &[String]) -> Vec<RowResult> {
         self.add(list, key, keys).await.unwrap_or_else(|error| failed(keys, error))
     }
 
-    async fn change<'a, R>(&self, list: ListId, key: KeyField, keys: &'a [&'a str]) -> Result<Vec<RowResult>>
+    async fn change<'a, R>(&self, list: ListId, key: KeyField, keys: &'a [String]) -> Result<Vec<RowResult>>
     where
         R: Request<Reply = MembersReply> + From<Members<'a>>,
     {
-        let endpoint = endpoint::<R>();
-        let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
-        let mut parts = Parts::new(rows::split(&endpoint, keys, KEYS_MAX)?, RowResult::Failed);
-        while let Some(rows) = parts.next() {
-            let outcome = async {
-                let members = Members { list, key_id: key, external_ids: &keys[rows.clone()] };
-                let Answer { status, reply } = self.0.call(&R::from(members)).await?;
-                Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done: reply.done() }
-                    .settle(&reply.errors)
-            };
-            parts.settle(rows.clone(), outcome.await)?;
-        }
-        Ok(parts.finish())
+        let known = &Keys::new(endpoint::<R>(), key, keys)?;
+        rows::in_parts(rows::split(&known.endpoint, keys, KEYS_MAX)?, RowResult::Failed, |rows| async move {
+            let members = Members { list, key_id: key, external_ids: &keys[rows.clone()] };
+            let Answer { status, reply } = self.0.call(&R::from(members)).await?;
+            Account { keys: known, status, rows, done: reply.done() }.settle(&reply.errors)
+        })
+        .await
     }
 }
 
 /// The results of keys that share an error.
-fn failed(keys: &[&str], error: Error) -> Vec<RowResult> {
+fn failed(keys: &[String], error: Error) -> Vec<RowResult> {
     let error = Arc::new(error);
     keys.iter().map(|_| RowResult::Failed(Arc::clone(&error))).collect()
 }
@@ -283,7 +274,7 @@ struct CreateList<'a> {
     description: Option<&'a str>,
     key_id: KeyField,
     #[serde(skip_serializing_if = "Option::is_none")]
-    external_ids: Option<&'a [&'a str]>,
+    external_ids: Option<&'a [String]>,
 }
 
 impl<'a> CreateList<'a> {
@@ -315,7 +306,7 @@ struct Members<'a> {
     #[serde(skip)]
     list: ListId,
     key_id: KeyField,
-    external_ids: &'a [&'a str],
+    external_ids: &'a [String],
 }
 
 #[derive(Serialize)]

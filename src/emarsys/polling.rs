@@ -1,8 +1,11 @@
 //! How often one asks whether something is ready, and for how long.
 
-use std::time::Duration;
+use std::{
+    ops::ControlFlow::{self, Break, Continue},
+    time::Duration,
+};
 
-use crate::host::Host;
+use crate::{Error, Result, host::Host};
 
 /// The pauses between questions about something that Emarsys computes: an export, the evaluation of a segment.
 ///
@@ -10,7 +13,7 @@ use crate::host::Host;
 #[derive(Clone, Copy, Debug)]
 pub struct Polling {
     first: Duration,
-    longest: Duration,
+    pause_max: Duration,
     time_max: Duration,
 }
 
@@ -18,7 +21,7 @@ impl Default for Polling {
     fn default() -> Self {
         Self {
             first: Duration::from_secs(2),
-            longest: Duration::from_secs(60),
+            pause_max: Duration::from_secs(60),
             time_max: Duration::from_secs(6 * 3_600),
         }
     }
@@ -34,8 +37,8 @@ impl Polling {
 
     /// The longest pause; default 1 minute.
     #[must_use]
-    pub fn longest(mut self, pause: Duration) -> Self {
-        self.longest = pause;
+    pub fn pause_max(mut self, pause: Duration) -> Self {
+        self.pause_max = pause;
         self
     }
 
@@ -46,12 +49,28 @@ impl Polling {
         self
     }
 
-    pub(crate) fn pauses(self, host: &dyn Host) -> Pauses<'_> {
+    /// Asks until there is a result. A question that has none yet gives the error that it is to end with if there is no
+    /// time for another.
+    pub(crate) async fn ask<T, F>(self, host: &dyn Host, mut question: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = ControlFlow<Result<T>, Error>>,
+    {
+        let mut pauses = self.pauses(host);
+        loop {
+            match question().await {
+                Break(result) => return result,
+                Continue(not_yet) if !pauses.next().await => return Err(not_yet),
+                Continue(_) => {}
+            }
+        }
+    }
+
+    fn pauses(self, host: &dyn Host) -> Pauses<'_> {
         Pauses { host, end: host.monotonic().saturating_add(self.time_max), next: self.first, polling: self }
     }
 }
 
-pub(crate) struct Pauses<'a> {
+struct Pauses<'a> {
     host: &'a dyn Host,
     polling: Polling,
     end: Duration,
@@ -60,9 +79,9 @@ pub(crate) struct Pauses<'a> {
 
 impl Pauses<'_> {
     /// Waits before the next question; `false`, at once, if there is to be none.
-    pub(crate) async fn next(&mut self) -> bool {
+    async fn next(&mut self) -> bool {
         // Without a pause, asking would be all that the request limit is used for.
-        let pause = self.next.min(self.polling.longest).max(Duration::from_millis(100));
+        let pause = self.next.min(self.polling.pause_max).max(Duration::from_millis(100));
         if self.host.monotonic().saturating_add(pause) > self.end {
             return false;
         }
@@ -82,7 +101,7 @@ mod tests {
         let host = PausedHost::shared();
         let polling = Polling::default()
             .first(Duration::from_secs(2))
-            .longest(Duration::from_secs(4))
+            .pause_max(Duration::from_secs(4))
             .time_max(Duration::from_secs(10));
         let mut pauses = polling.pauses(&*host);
         let mut at = Vec::new();

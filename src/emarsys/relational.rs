@@ -17,7 +17,7 @@ use super::{
     path::Path,
     reply::{List, is_empty},
     request::{Effect, Method, ReplyForm, Request, Root, endpoint},
-    rows::{self, Parts, RowResult},
+    rows::{self, RowResult},
 };
 use crate::{Error, Result};
 
@@ -138,12 +138,13 @@ impl Table<'_> {
         T: Serialize,
         R: Request<Reply = Written>,
     {
-        let mut parts = Parts::new(rows::split(&endpoint::<R>(), records, RECORDS_MAX)?, RowResult::Failed);
-        while let Some(rows) = parts.next() {
-            let outcome = self.client.send(&request(&records[rows.clone()])).await;
-            parts.settle(rows.clone(), outcome.map(|Written| vec![RowResult::Done; rows.len()]))?;
-        }
-        Ok(parts.finish())
+        let requests = rows::split(&endpoint::<R>(), records, RECORDS_MAX)?;
+        let request = &request;
+        rows::in_parts(requests, RowResult::Failed, |rows| async move {
+            let Written = self.client.send(&request(&records[rows.clone()])).await?;
+            Ok(vec![RowResult::Done; rows.len()])
+        })
+        .await
     }
 
     fn path(&self, endpoint: &str) -> Path {

@@ -1,5 +1,7 @@
 //! Deletion of contacts.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
@@ -12,7 +14,7 @@ use crate::{
         refusal::{Refusal, Rejection},
         reply::{RowErrors, number},
         request::{Effect, Method, Request, endpoint},
-        rows::{self, Account, Done, Keys, Parts, RowResult},
+        rows::{self, Account, Done, Keys, RowResult},
     },
 };
 
@@ -28,42 +30,36 @@ impl Contacts<'_> {
     /// # Errors
     /// As [`update`](Self::update). If nobody of several can be deleted, some accounts are known to refuse the request as a
     /// whole with 2008 ([`Refusal::is_missing`]).
-    pub async fn delete(&self, key: impl Into<KeyField>, keys: &[impl AsRef<str>]) -> Result<Vec<RowResult>> {
-        let (key, keys) = (key.into(), &rows::texts(keys)[..]);
-        let endpoint = endpoint::<DeleteContacts<'_>>();
-        let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
-        let mut parts = Parts::new(rows::split(&endpoint, keys, ROWS_MAX)?, RowResult::Failed);
-        while let Some(rows) = parts.next() {
-            let outcome = async {
-                match self.0.call(&DeleteContacts { key, keys: &keys[rows.clone()] }).await {
-                    Ok(Answer { status, reply }) => {
-                        let done = number(&reply.deleted_contacts).and_then(|count| count.try_into().ok());
-                        let done = done.map_or(Done::Unsaid, Done::Exactly);
-                        Account { endpoint: &endpoint, status, keys: &known, rows: rows.clone(), done }
-                            .settle(&reply.errors)
-                    }
-                    // What is said of a request with one key is said of that key. Of several, it is not documented
-                    // whether it is said of all.
-                    Err(error) => {
-                        let refused = error.delivery() == Delivery::Refused && rows.len() == 1;
-                        match error.cause::<Refusal>().filter(|_| refused) {
-                            Some(refusal) if refusal.is_missing() || refusal.is_ambiguous() => {
-                                Ok(vec![RowResult::Rejected(Rejection::of(refusal))])
-                            }
-                            _ => Err(error),
+    pub async fn delete(&self, key: impl Into<KeyField>, keys: &[impl Display]) -> Result<Vec<RowResult>> {
+        let (key, keys) = (key.into(), &rows::texts(keys));
+        let known = &Keys::new(endpoint::<DeleteContacts<'_>>(), key, keys)?;
+        rows::in_parts(rows::split(&known.endpoint, keys, ROWS_MAX)?, RowResult::Failed, |rows| async move {
+            match self.0.call(&DeleteContacts { key, keys: &keys[rows.clone()] }).await {
+                Ok(Answer { status, reply }) => {
+                    let done = number(&reply.deleted_contacts).and_then(|count| count.try_into().ok());
+                    let done = done.map_or(Done::Unsaid, Done::Exactly);
+                    Account { keys: known, status, rows, done }.settle(&reply.errors)
+                }
+                // What is said of a request with one key is said of that key. Of several, it is not documented
+                // whether it is said of all.
+                Err(error) => {
+                    let refused = error.delivery() == Delivery::Refused && rows.len() == 1;
+                    match error.cause::<Refusal>().filter(|_| refused) {
+                        Some(refusal) if refusal.is_missing() || refusal.is_ambiguous() => {
+                            Ok(vec![RowResult::Rejected(Rejection::of(refusal))])
                         }
+                        _ => Err(error),
                     }
                 }
-            };
-            parts.settle(rows.clone(), outcome.await)?;
-        }
-        Ok(parts.finish())
+            }
+        })
+        .await
     }
 }
 
 struct DeleteContacts<'a> {
     key: KeyField,
-    keys: &'a [&'a str],
+    keys: &'a [String],
 }
 
 /// The keys are under the name of their field.

@@ -1,6 +1,9 @@
 //! Two calls about single contacts: merge, and unsubscribe.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,11 +45,11 @@ pub struct Merge {
 impl Merge {
     /// Fields of the contact `source` go to the contact `target`, both named by the value of their field `key`. Without
     /// [rules](Self::rule), none do.
-    pub fn new(key: impl Into<KeyField>, source: impl Into<String>, target: impl Into<String>) -> Self {
+    pub fn new(key: impl Into<KeyField>, source: impl Display, target: impl Display) -> Self {
         Self {
             key_id: key.into(),
-            source_key_value: source.into(),
-            target_key_value: target.into(),
+            source_key_value: source.to_string(),
+            target_key_value: target.to_string(),
             rules: BTreeMap::new(),
             delete_source: false,
             contact_list_id: None,

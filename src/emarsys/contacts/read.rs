@@ -1,8 +1,8 @@
 //! Who is who, and what is known of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display, marker::PhantomData};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{ContactData, Contacts, ROWS_MAX};
@@ -15,7 +15,7 @@ use crate::{
         refusal::Refusal,
         reply::{KeyMap, List, RowErrors, key_text},
         request::{Effect, Method, Request, endpoint},
-        rows::{self, Keys, Lookup, Parts},
+        rows::{self, Keys, Lookup},
     },
 };
 
@@ -25,10 +25,13 @@ impl Contacts<'_> {
     /// [`check_ids`](Self::check_ids) does without.
     ///
     /// # Errors
-    /// As [`Client::send`](crate::emarsys::Client::send), with code 2010
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the value is empty; else as
+    /// [`Client::send`](crate::emarsys::Client::send), with code 2010
     /// ([`Refusal::is_ambiguous`](crate::emarsys::Refusal::is_ambiguous)) if several contacts have it.
-    pub async fn find(&self, key: impl Into<KeyField>, value: &str) -> Result<Option<ContactId>> {
-        match self.0.send(&FindContact { key: key.into(), value }).await {
+    pub async fn find(&self, key: impl Into<KeyField>, value: impl Display) -> Result<Option<ContactId>> {
+        let (key, value) = (key.into(), value.to_string());
+        rows::check_key(&endpoint::<FindContact>(), key, &value)?;
+        match self.0.send(&FindContact { key, value }).await {
             Ok(found) => Ok(Some(found.id)),
             Err(error) if error.cause::<Refusal>().is_some_and(Refusal::is_missing) => Ok(None),
             Err(error) => Err(error),
@@ -44,21 +47,9 @@ impl Contacts<'_> {
     pub async fn check_ids(
         &self,
         key: impl Into<KeyField>,
-        keys: &[impl AsRef<str>],
+        keys: &[impl Display],
     ) -> Result<Vec<Lookup<ContactId>>> {
-        let (key, keys) = (key.into(), &rows::texts(keys)[..]);
-        let endpoint = endpoint::<CheckIds<'_>>();
-        let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
-        let mut parts = Parts::new(rows::split(&endpoint, keys, ROWS_MAX)?, Lookup::Failed);
-        while let Some(rows) = parts.next() {
-            let outcome = async {
-                let request = CheckIds { key_id: key, external_ids: &keys[rows.clone()] };
-                let Answer { status, reply } = self.0.call(&request).await?;
-                rows::look_up(&endpoint, status, &known, rows.clone(), reply.ids.0, &reply.errors)
-            };
-            parts.settle(rows.clone(), outcome.await)?;
-        }
-        Ok(parts.finish())
+        self.look_up_ids::<ContactId, _>(key.into(), &rows::texts(keys), false, |id| id).await
     }
 
     /// Reads fields of contacts, each found by the value of its field `key` (Emarsys API: Get contact data). Without
@@ -71,17 +62,16 @@ impl Contacts<'_> {
     pub async fn get_data(
         &self,
         key: impl Into<KeyField>,
-        keys: &[impl AsRef<str>],
+        keys: &[impl Display],
         fields: &[FieldId],
     ) -> Result<Vec<Lookup<ContactData>>> {
-        let (key, keys) = (key.into(), &rows::texts(keys)[..]);
+        let (key, keys) = (key.into(), rows::texts(keys));
         if key == KeyField::Eid {
             return Err(Error::config(
                 "contact data is read by a field, the internal number or the internal text id",
             ));
         }
-        let endpoint = endpoint::<GetData<'_>>();
-        let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
+        let known = &Keys::new(endpoint::<GetData<'_>>(), key, &keys)?;
         // The reply names a contact by its fields only, so the key has to be among them.
         let mut wanted: Vec<String> = fields.iter().map(FieldId::to_string).collect();
         if let KeyField::Field(key) = key
@@ -90,17 +80,14 @@ impl Contacts<'_> {
         {
             wanted.push(key.to_string());
         }
-        let mut parts = Parts::new(rows::split(&endpoint, keys, ROWS_MAX)?, Lookup::Failed);
-        while let Some(rows) = parts.next() {
-            let outcome = async {
-                let request = GetData { key_id: key, key_values: &keys[rows.clone()], fields: &wanted };
-                let Answer { status, reply } = self.0.call(&request).await?;
-                let found = reply.result.0.into_iter().map(|contact| contact.keyed(key)).collect();
-                rows::look_up(&endpoint, status, &known, rows.clone(), found, &reply.errors)
-            };
-            parts.settle(rows.clone(), outcome.await)?;
-        }
-        Ok(parts.finish())
+        let (keys, wanted) = (&keys, &wanted);
+        rows::in_parts(rows::split(&known.endpoint, keys, ROWS_MAX)?, Lookup::Failed, |rows| async move {
+            let request = GetData { key_id: key, key_values: &keys[rows.clone()], fields: wanted };
+            let Answer { status, reply } = self.0.call(&request).await?;
+            let found = reply.result.0.into_iter().map(|contact| contact.keyed(key)).collect();
+            rows::look_up(known, status, rows, found, &reply.errors)
+        })
+        .await
     }
 
     /// Finds the internal numbers of all contacts that have a value in their field `key` (Emarsys API: Check contact
@@ -113,33 +100,38 @@ impl Contacts<'_> {
     pub async fn check_all_ids(
         &self,
         key: impl Into<KeyField>,
-        keys: &[impl AsRef<str>],
+        keys: &[impl Display],
     ) -> Result<Vec<Lookup<Vec<ContactId>>>> {
-        let (key, keys) = (key.into(), &rows::texts(keys)[..]);
-        let endpoint = endpoint::<CheckAllIds<'_>>();
-        let known = Keys::new(&endpoint, keys.iter().copied().map(Some))?;
-        let mut parts = Parts::new(rows::split(&endpoint, keys, ROWS_MAX)?, Lookup::Failed);
-        while let Some(rows) = parts.next() {
-            let outcome = async {
-                let external_ids = &keys[rows.clone()];
-                let request = CheckAllIds { key_id: key, external_ids, get_multiple_ids: true };
-                let Answer { status, reply } = self.0.call(&request).await?;
-                let found = reply.ids.0.into_iter().map(|(key, Ids(ids))| (key, ids)).collect();
-                rows::look_up(&endpoint, status, &known, rows.clone(), found, &reply.errors)
-            };
-            parts.settle(rows.clone(), outcome.await)?;
-        }
-        Ok(parts.finish())
+        self.look_up_ids::<Ids, _>(key.into(), &rows::texts(keys), true, |Ids(ids)| ids).await
+    }
+
+    async fn look_up_ids<I: DeserializeOwned, T>(
+        &self,
+        key: KeyField,
+        keys: &[String],
+        all: bool,
+        ids: fn(I) -> T,
+    ) -> Result<Vec<Lookup<T>>> {
+        let known = &Keys::new(endpoint::<CheckIds<'_, I>>(), key, keys)?;
+        rows::in_parts(rows::split(&known.endpoint, keys, ROWS_MAX)?, Lookup::Failed, |rows| async move {
+            let external_ids = &keys[rows.clone()];
+            let request =
+                CheckIds { key_id: key, external_ids, get_multiple_ids: all, ids: PhantomData::<fn() -> I> };
+            let Answer { status, reply } = self.0.call(&request).await?;
+            let found = reply.ids.0.into_iter().map(|(key, found)| (key, ids(found))).collect();
+            rows::look_up(known, status, rows, found, &reply.errors)
+        })
+        .await
     }
 }
 
 #[derive(Serialize)]
-struct FindContact<'a> {
+struct FindContact {
     key: KeyField,
-    value: &'a str,
+    value: String,
 }
 
-impl Request for FindContact<'_> {
+impl Request for FindContact {
     type Reply = FoundContact;
     const METHOD: Method = Method::Get;
     const ENDPOINT: &'static str = "contact";
@@ -147,7 +139,7 @@ impl Request for FindContact<'_> {
     const PERMISSION: Option<&'static str> = Some("contact.get");
 
     fn path(&self) -> Path {
-        Path::fill(Self::ENDPOINT, &[]).slash().query(&self.key.to_string(), self.value)
+        Path::fill(Self::ENDPOINT, &[]).slash().query(self.key, &self.value)
     }
 }
 
@@ -157,14 +149,23 @@ struct FoundContact {
 }
 
 #[derive(Serialize)]
-struct CheckAllIds<'a> {
+struct CheckIds<'a, I> {
     key_id: KeyField,
-    external_ids: &'a [&'a str],
+    external_ids: &'a [String],
+    #[serde(skip_serializing_if = "is_false")]
     get_multiple_ids: bool,
+    /// In what form an id, or several, are in the reply.
+    #[serde(skip)]
+    ids: PhantomData<fn() -> I>,
 }
 
-impl Request for CheckAllIds<'_> {
-    type Reply = CheckAllIdsReply;
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl<I: DeserializeOwned> Request for CheckIds<'_, I> {
+    type Reply = CheckIdsReply<I>;
     const METHOD: Method = Method::Post;
     const ENDPOINT: &'static str = "contact/checkids";
     const EFFECT: Effect = Effect::Read;
@@ -172,9 +173,10 @@ impl Request for CheckAllIds<'_> {
 }
 
 #[derive(Deserialize)]
-struct CheckAllIdsReply {
-    #[serde(default)]
-    ids: KeyMap<Ids>,
+#[serde(bound = "I: DeserializeOwned")]
+struct CheckIdsReply<I> {
+    #[serde(default = "KeyMap::default")]
+    ids: KeyMap<I>,
     #[serde(default)]
     errors: RowErrors,
 }
@@ -195,34 +197,12 @@ impl<'de> Deserialize<'de> for Ids {
     }
 }
 
-#[derive(Serialize)]
-struct CheckIds<'a> {
-    key_id: KeyField,
-    external_ids: &'a [&'a str],
-}
-
-impl Request for CheckIds<'_> {
-    type Reply = CheckIdsReply;
-    const METHOD: Method = Method::Post;
-    const ENDPOINT: &'static str = "contact/checkids";
-    const EFFECT: Effect = Effect::Read;
-    const PERMISSION: Option<&'static str> = Some("contact.contactid.verify");
-}
-
-#[derive(Deserialize)]
-struct CheckIdsReply {
-    #[serde(default)]
-    ids: KeyMap<ContactId>,
-    #[serde(default)]
-    errors: RowErrors,
-}
-
 /// The one call whose members are in camel case.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct GetData<'a> {
     key_id: KeyField,
-    key_values: &'a [&'a str],
+    key_values: &'a [String],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     fields: &'a [String],
 }

@@ -1,18 +1,20 @@
 //! Update, create and upsert: many contacts in a request, or one.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::{Contact, Contacts, ROWS_MAX};
 use crate::{
-    Result,
+    Error, Result,
     emarsys::{
         client::Answer,
         ids::{ContactId, KeyField, ListId},
         path::Path,
         reply::{List, RowErrors},
         request::{Effect, Method, Request, endpoint},
-        rows::{self, Account, Done, Keys, Parts, RowResult},
+        rows::{self, Account, Done, Keys, RowResult},
     },
 };
 
@@ -70,14 +72,16 @@ impl Contacts<'_> {
     /// requests, one after the other.
     ///
     /// # Errors
-    /// As [`update`](Self::update); an unknown list is refused with code 2020.
+    /// As [`update`](Self::update), and with [`ErrorKind::Config`](crate::ErrorKind::Config) if `key` is one of the
+    /// internal ids; an unknown list is refused with code 2020.
     pub async fn create(
         &self,
         key: impl Into<KeyField>,
         contacts: &[Contact],
         list: Option<ListId>,
     ) -> Result<Vec<RowResult>> {
-        self.write(key.into(), contacts, list, Create).await.map(|written| written.rows)
+        let key = creating(key.into())?;
+        self.write(key, contacts, list, Create).await.map(|written| written.rows)
     }
 
     /// Updates contacts that exist and creates the others (Emarsys API: Update contacts, with
@@ -132,7 +136,8 @@ impl Contacts<'_> {
         contact: &Contact,
         list: Option<ListId>,
     ) -> Result<ContactId> {
-        self.write_one(key.into(), contact, list, Create).await.map(Written::id)
+        let key = creating(key.into())?;
+        self.write_one(key, contact, list, Create).await.map(Written::id)
     }
 
     /// Updates one contact, or creates it (Emarsys API: Update contacts), and puts it into `list`, if one is given.
@@ -155,31 +160,29 @@ impl Contacts<'_> {
         list: Option<ListId>,
         request: impl Fn(Body<'a>) -> R,
     ) -> Result<Upserted> {
-        let endpoint = endpoint::<R>();
-        let keys: Vec<Option<String>> =
-            contacts.iter().map(|contact| contact.value(key).and_then(rows::usable_key)).collect();
-        let keys = Keys::new(&endpoint, keys.iter().map(Option::as_deref))?;
-        let mut parts = Parts::new(rows::split(&endpoint, contacts, ROWS_MAX)?, RowResult::Failed);
+        let values = contacts.iter().map(|contact| rows::usable_key(contact.value(key)));
+        let keys = &Keys::new(endpoint::<R>(), key, values)?;
+        let written = Mutex::new(Vec::new());
+        let (request, ids) = (&request, &written);
+        let requests = rows::split(&keys.endpoint, contacts, ROWS_MAX)?;
+        let rows = rows::in_parts(requests, RowResult::Failed, |rows| async move {
+            let contents = Contents::Many { contacts: &contacts[rows.clone()] };
+            let body = Body { key_id: key, contents, contact_list_id: list };
+            let Answer { status, reply } = self.0.call(&request(body)).await?;
+            let done = Done::Exactly(reply.ids.0.len());
+            let results = Account { keys, status, rows, done }.settle(&reply.errors)?;
+            ids.lock().unwrap_or_else(PoisonError::into_inner).extend(reply.ids.0);
+            Ok(results)
+        });
+        let rows = rows.await?;
         let (mut created, mut updated) = (Vec::new(), Vec::new());
-        while let Some(rows) = parts.next() {
-            let outcome = async {
-                let contacts = Contents::Many { contacts: &contacts[rows.clone()] };
-                let body = Body { key_id: key, contents: contacts, contact_list_id: list };
-                let Answer { status, reply } = self.0.call(&request(body)).await?;
-                let done = Done::Exactly(reply.ids.0.len());
-                let account = Account { endpoint: &endpoint, status, keys: &keys, rows: rows.clone(), done };
-                let results = account.settle(&reply.errors)?;
-                for id in reply.ids.0 {
-                    match id.0 {
-                        Written::Created(id) => created.push(id),
-                        Written::Updated(id) => updated.push(id),
-                    }
-                }
-                Ok(results)
-            };
-            parts.settle(rows.clone(), outcome.await)?;
+        for WrittenId(written) in written.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            match written {
+                Written::Created(id) => created.push(id),
+                Written::Updated(id) => updated.push(id),
+            }
         }
-        Ok(Upserted { rows: parts.finish(), created, updated })
+        Ok(Upserted { rows, created, updated })
     }
 
     async fn write_one<'a, R: Request<Reply = WriteReply>>(
@@ -192,8 +195,18 @@ impl Contacts<'_> {
         // The reply to one contact has another form, which is read by another request of the same endpoint.
         let body = Body { key_id: key, contents: Contents::One(contact), contact_list_id: list };
         let request = One(request(body));
-        Keys::new(&endpoint::<R>(), [contact.value(key).and_then(rows::usable_key).as_deref()])?;
+        rows::check_key(&endpoint::<R>(), key, &rows::usable_key(contact.value(key)))?;
         self.0.send(&request).await.map(|reply| reply.id.0)
+    }
+}
+
+/// The key field of contacts that are created; the internal ids are given by Emarsys.
+fn creating(key: KeyField) -> Result<KeyField> {
+    match key {
+        KeyField::Id | KeyField::Uid => Err(Error::config(format!(
+            "no contact can be created with `{key}` as its key field: Emarsys gives it; use a field such as the e-mail"
+        ))),
+        KeyField::Field(_) | KeyField::Eid => Ok(key),
     }
 }
 

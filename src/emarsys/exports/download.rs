@@ -1,5 +1,7 @@
 //! The file of an export, page by page.
 
+use std::ops::ControlFlow::{Break, Continue};
+
 use futures::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
@@ -70,17 +72,14 @@ impl Download {
         let Some(polling) = self.polling.filter(|_| self.offset == 0) else {
             return self.client.send(&request).await;
         };
-        let mut pauses = polling.pauses(self.client.host());
-        loop {
-            match self.client.send(&request).await {
-                Err(error) if has_code(&error, 4005) => {
-                    if !pauses.next().await {
-                        return Err(error);
-                    }
-                }
-                page => return page,
+        let request = &request;
+        let ask = || async move {
+            match self.client.send(request).await {
+                Err(error) if has_code(&error, 4005) => Continue(error),
+                page => Break(page),
             }
-        }
+        };
+        polling.ask(self.client.host(), ask).await
     }
 
     /// Whether Emarsys refused an offset behind the last row: the page before was not full, with or without a header.

@@ -4,6 +4,8 @@ mod download;
 mod new;
 mod rows;
 
+use std::ops::ControlFlow::{Break, Continue};
+
 use chrono::NaiveDateTime;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -151,22 +153,26 @@ impl Exports<'_> {
     /// As [`status`](Self::status); [`ErrorKind::Server`] if the export failed, or is not ready in the time that
     /// `polling` gives it.
     pub async fn wait(&self, export: ExportId, polling: Polling) -> Result<ExportState> {
-        let failed = |what: &str| {
+        let error = &|what: &str| {
             let text = format!("{}: the export {export} {what}", endpoint::<ReadStatus>());
-            Err(Error::new(ErrorKind::Server, text).with_delivery(Delivery::NotSent))
+            Error::new(ErrorKind::Server, text).with_delivery(Delivery::NotSent)
         };
-        let mut pauses = polling.pauses(self.0.host());
-        loop {
-            let state = self.status(export).await?;
+        let ask = || async move {
+            let state = match self.status(export).await {
+                Ok(state) => state,
+                Err(error) => return Break(Err(error)),
+            };
             match state.status {
-                ExportStatus::Ready | ExportStatus::Done => return Ok(state),
-                ExportStatus::Error => return failed("failed at Emarsys (status `error`); start it again"),
-                ExportStatus::Scheduled | ExportStatus::InProgress | ExportStatus::Other(_) => {}
+                ExportStatus::Ready | ExportStatus::Done => Break(Ok(state)),
+                ExportStatus::Error => {
+                    Break(Err(error("failed at Emarsys (status `error`); start it again")))
+                }
+                ExportStatus::Scheduled | ExportStatus::InProgress | ExportStatus::Other(_) => {
+                    Continue(error("is still in progress; wait for it again later"))
+                }
             }
-            if !pauses.next().await {
-                return failed("is still in progress; wait for it again later");
-            }
-        }
+        };
+        polling.ask(self.0.host(), ask).await
     }
 
     /// The rows of an export (Emarsys API: Download an export), read in pages as the stream is asked for them. The

@@ -1,5 +1,7 @@
 //! Evaluations of a segment that are asked for: of one contact, or of all.
 
+use std::ops::ControlFlow::{Break, Continue};
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -57,11 +59,11 @@ pub struct ContactRun {
 #[non_exhaustive]
 pub struct RunResult {
     /// A contact list with the members, which Emarsys keeps for at least 12 hours.
-    pub contact_list_id: ListId,
+    pub list: ListId,
     /// How many contacts are in the segment.
-    pub user_count: u64,
+    pub contacts: u64,
     /// How many of them have consented to be written to.
-    pub opt_in_count: u64,
+    pub opted_in: u64,
     /// How long the evaluation took, if the reply says so. The unit is not documented.
     pub duration: Option<u64>,
 }
@@ -138,19 +140,20 @@ impl Segments<'_> {
         R: Request<Reply = RunReply>,
         T: DeserializeOwned + Send,
     {
-        let endpoint = endpoint::<R>();
-        let mut pauses = polling.pauses(self.0.host());
-        loop {
-            if let Some(result) = self.0.send(request).await?.result(&endpoint)? {
-                return Ok(result);
+        let endpoint = &endpoint::<R>();
+        let ask = || async move {
+            match self.0.send(request).await.and_then(|reply| reply.result(endpoint)) {
+                Ok(Some(result)) => Break(Ok(result)),
+                Ok(None) => {
+                    let text = format!(
+                        "{endpoint}: the segment is still being evaluated; ask for the same run again later"
+                    );
+                    Continue(Error::new(ErrorKind::Server, text).with_delivery(Delivery::NotSent))
+                }
+                Err(error) => Break(Err(error)),
             }
-            if !pauses.next().await {
-                let text = format!(
-                    "{endpoint}: the segment is still being evaluated; ask for the same run again later"
-                );
-                return Err(Error::new(ErrorKind::Server, text).with_delivery(Delivery::NotSent));
-            }
-        }
+        };
+        polling.ask(self.0.host(), ask).await
     }
 }
 
@@ -218,9 +221,9 @@ impl<'de> Deserialize<'de> for RunResult {
 
         let reply = Reply::deserialize(deserializer)?;
         Ok(Self {
-            contact_list_id: reply.contact_list_id,
-            user_count: reply.user_count.0,
-            opt_in_count: reply.opt_in_count.0,
+            list: reply.contact_list_id,
+            contacts: reply.user_count.0,
+            opted_in: reply.opt_in_count.0,
             duration: reply.duration,
         })
     }
@@ -333,12 +336,7 @@ mod tests {
         let result = segments.wait_for_run(&run.id, Polling::default()).await.unwrap();
         assert_eq!(
             result,
-            RunResult {
-                contact_list_id: ListId::new(51507),
-                user_count: 960,
-                opt_in_count: 610,
-                duration: Some(12)
-            }
+            RunResult { list: ListId::new(51507), contacts: 960, opted_in: 610, duration: Some(12) }
         );
         let sent = script.sent();
         assert_eq!(

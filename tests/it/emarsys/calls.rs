@@ -155,7 +155,7 @@ pub(super) fn all() -> Vec<Call> {
         "Segments::run_renewed": |w| w.client.segments().run_renewed(w.segment).await.map(drop);
         "Segments::run_status": |w| w.client.segments().run_status(&w.run).await.map(drop);
         "Segments::wait_for_run": |w| {
-            w.client.segments().wait_for_run(&w.run, Polling::default()).await.map(|run| assert_eq!(run.user_count, 1))
+            w.client.segments().wait_for_run(&w.run, Polling::default()).await.map(|run| assert_eq!(run.contacts, 1))
         };
         "Segments::run_for_contact": |w| w.client.segments().run_for_contact(w.segment, w.ada).await.map(drop);
         "Segments::contact_run_status": |w| w.client.segments().contact_run_status(&w.contact_run).await.map(drop);
@@ -192,13 +192,13 @@ pub(super) fn all() -> Vec<Call> {
         "Sources::create": |w| w.client.sources().create("app").await;
         "Sources::delete": |w| w.client.sources().delete(w.source).await;
 
-        "Events::trigger": |w| {
+        "Events::trigger_one": |w| {
             let trigger = Trigger::new("ada@shop.test").data(json!({"order": 1}));
-            w.client.events().trigger(w.event, EMAIL, &trigger).await
+            w.client.events().trigger_one(w.event, EMAIL, &trigger).await
         };
-        "Events::trigger_many": |w| {
+        "Events::trigger": |w| {
             let triggers = [Trigger::new("ada@shop.test"), Trigger::new("bob@shop.test")];
-            all_done(&w.client.events().trigger_many(w.event, EMAIL, &triggers).await?)
+            all_done(&w.client.events().trigger(w.event, EMAIL, &triggers).await?)
         };
 
         "Table::insert": |w| all_done(&orders(w).insert(&[json!({"id": "1", "name": "Byron"})]).await?);

@@ -140,7 +140,7 @@ fn tolerates(method: &str, fault: &str) -> bool {
         "Contacts::merge",
         "Contacts::unsubscribe",
         "Events::trigger",
-        "Events::trigger_many",
+        "Events::trigger_one",
         "Fields::delete",
         "Fields::choices_of",
         "Lists::add",
