@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The source is complete: who is no longer in it is removed, if this sync added them.
     let options = PlanOptions::default().remove_absent();
     let mapping = Mapping::new("email").custom("name").custom("points");
-    let sync = Activation::new(mapping, crm, MemoryStore::default()).options(options);
+    let sync = Activation::new(mapping, crm, MemoryStore::new()).options(options);
 
     let person = |email: &str, name: &str, points: i64| {
         Record::new().with("email", email).with("name", name).with("points", points)

@@ -25,7 +25,7 @@
 //! let mapping = Mapping::new("email") // links a row to a contact
 //!     .map("first_name", FieldId::FIRST_NAME) // into a field that exists
 //!     .custom("points"); // into a field of the same name, created if it is missing
-//! let sync = Activation::new(mapping, contacts, MemoryStore::default());
+//! let sync = Activation::new(mapping, contacts, MemoryStore::new());
 //!
 //! let ada = Record::new().with("email", "ada@shop.test").with("first_name", "Ada").with("points", 120);
 //! let report = sync.run(Source::iter([&ada])).await?; // everybody

@@ -20,6 +20,7 @@ use sha1::{Digest, Sha1};
 use tokio::sync::Semaphore;
 
 use super::{
+    refusal::Refusal,
     reply,
     request::{Method, Version},
     retry::Signal,
@@ -110,6 +111,9 @@ pub(crate) struct Authorization {
     /// Which token it is, if it is one.
     pub(crate) token: Option<u64>,
 }
+
+/// What errors call the request for a token.
+const TOKEN: &str = "POST token";
 
 /// There is no authorization.
 #[derive(Debug)]
@@ -255,7 +259,16 @@ struct TokenState {
     /// How many fetches have come to an end.
     fetches: u64,
     /// How the last one failed, if it did, for those who were waiting for it.
-    failure: Option<(Signal, ErrorKind, String, Option<Duration>)>,
+    failure: Option<LastFailure>,
+}
+
+#[derive(Clone)]
+struct LastFailure {
+    signal: Signal,
+    kind: ErrorKind,
+    text: String,
+    refusal: Option<Refusal>,
+    wait: Option<Duration>,
 }
 
 struct Token {
@@ -305,8 +318,13 @@ impl Tokens {
                 Ok((number, text))
             }
             Err(failure) => {
-                let text = failure.error.to_string();
-                state.failure = Some((failure.signal, failure.error.kind(), text, failure.wait));
+                state.failure = Some(LastFailure {
+                    signal: failure.signal,
+                    kind: failure.error.kind(),
+                    text: failure.error.to_string(),
+                    refusal: failure.error.cause::<Refusal>().cloned(),
+                    wait: failure.wait,
+                });
                 Err(failure)
             }
         }
@@ -326,8 +344,12 @@ impl Tokens {
         if state.fetches == fetches {
             return None;
         }
-        let (signal, kind, text, wait) = state.failure.clone()?;
-        Some(AuthFailure { signal, error: Error::new(kind, text).with_delivery(Delivery::NotSent), wait })
+        let LastFailure { signal, kind, text, refusal, wait } = state.failure.clone()?;
+        let mut error = Error::new(kind, text).with_delivery(Delivery::NotSent);
+        if let Some(refusal) = refusal {
+            error = error.with_source(refusal);
+        }
+        Some(AuthFailure { signal, error, wait })
     }
 
     async fn fetch(
@@ -400,8 +422,8 @@ fn margin(lifetime: Duration) -> Duration {
 }
 
 fn token_refusal(status: u16, headers: &HeaderMap, wall: SystemTime) -> AuthFailure {
-    let text = |rest: &str| format!("POST token: HTTP {status}: {rest}");
-    match Signal::of(status, None) {
+    let text = |rest: &str| format!("{TOKEN}: HTTP {status}: {rest}");
+    let refusal = match Signal::of(status, None) {
         Signal::Limited => AuthFailure {
             wait: Some(super::limiter::wait_after_429(headers, wall)),
             ..failure(Signal::Limited, text("too many token requests"))
@@ -413,8 +435,9 @@ fn token_refusal(status: u16, headers: &HeaderMap, wall: SystemTime) -> AuthFail
             failure(Signal::Unauthorized, text("check client id and client secret"))
         }
         Signal::Refused => failure(Signal::Refused, text("check the token URL")),
-        signal => failure(signal, text("the token server failed; try again later")),
-    }
+        signal => return failure(signal, text("the token server failed; try again later")),
+    };
+    refusal.because(Refusal::new(TOKEN, status, None).into())
 }
 
 fn failure(signal: Signal, text: impl Into<String>) -> AuthFailure {
@@ -632,7 +655,9 @@ mod tests {
         let auth = oauth();
         let callers = join_all((0..20).map(|_| auth.authorize(&*script, &*host, TIMEOUT))).await;
         for caller in callers {
-            assert_eq!(caller.err().unwrap().error.kind(), ErrorKind::Unauthorized);
+            let error = caller.err().unwrap().error;
+            assert_eq!(error.kind(), ErrorKind::Unauthorized);
+            assert_eq!(error.cause::<Refusal>().map(|refusal| refusal.status), Some(401));
         }
         assert_eq!(script.0.sent().len(), 1);
     }

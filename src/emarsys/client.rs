@@ -132,8 +132,8 @@ impl Client {
     ///
     /// # Errors
     /// [`Unauthorized`](crate::ErrorKind::Unauthorized), [`Forbidden`](crate::ErrorKind::Forbidden),
-    /// [`RateLimited`](crate::ErrorKind::RateLimited) and [`Refused`](crate::ErrorKind::Refused), with a [`Refusal`] as cause unless it
-    /// was the token that could not be bought;
+    /// [`RateLimited`](crate::ErrorKind::RateLimited) and [`Refused`](crate::ErrorKind::Refused), with a [`Refusal`] as cause (its
+    /// endpoint is `POST token` if it was the token that was refused);
     /// [`Server`](crate::ErrorKind::Server), [`NoAnswer`](crate::ErrorKind::NoAnswer) and
     /// [`Undecodable`](crate::ErrorKind::Undecodable) if Emarsys does not come to an answer;
     /// [`Expired`](crate::ErrorKind::Expired) if the deadline passed; [`Config`](crate::ErrorKind::Config) if the request cannot

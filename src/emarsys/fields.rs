@@ -25,7 +25,7 @@ pub struct Fields<'a>(pub(crate) &'a Client);
 pub struct Field {
     /// Its number.
     pub id: FieldId,
-    /// Its name in English, as people see it.
+    /// Its name as people see it, in the language that was asked for, which is English if none was.
     pub name: Option<String>,
     /// Its name for programs. Emarsys cuts it at 32 characters.
     pub string_id: Option<String>,

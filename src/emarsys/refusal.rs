@@ -109,6 +109,7 @@ impl Refusal {
             (10001, _, _) if matches!(path, "contact/getchanges" | "contact/getregistrations") => {
                 "a parameter of the export is not valid"
             }
+            (10001, _, "contact") if path == "contact/merge" => "a parameter of the merge is not valid",
             (13001, _, path) if path != "combinedsegments" => "the external id was not found",
             _ => return None,
         })

@@ -86,7 +86,8 @@ impl Table<'_> {
     }
 
     /// Changes columns of records that exist (Emarsys API: Update records). Twice is the same as once, so it is repeated
-    /// when no answer comes.
+    /// when no answer comes. What is said of records that do not exist is not documented: [`RowResult::Done`] does not
+    /// say that there was one.
     ///
     /// # Errors
     /// As [`insert`](Self::insert).
@@ -104,7 +105,7 @@ impl Table<'_> {
     }
 
     /// Removes records (Emarsys API: Remove records). It is not repeated when no answer comes, because what is said of
-    /// records that are gone is not documented.
+    /// records that are gone is not documented; so [`RowResult::Done`] does not say that there was one.
     ///
     /// # Errors
     /// As [`insert`](Self::insert).

@@ -33,6 +33,12 @@ struct Inner {
 }
 
 impl MemoryStore {
+    /// An empty state.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// An empty state whose leases run on the clock of `host`.
     pub fn with_host(host: Arc<dyn Host>) -> Self {
         Self { inner: Arc::default(), host }

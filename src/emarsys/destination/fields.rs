@@ -121,18 +121,15 @@ pub(super) fn check_writable(name: &str, field: &Field) -> Result<()> {
     if field.application_type == ApplicationType::Voucher {
         return refused("holds vouchers, which Emarsys lets nobody change: leave it out of the mapping");
     }
-    if is_read_only(field) {
+    let of_its_type = match field.application_type {
+        ApplicationType::Interests => true,
+        ApplicationType::Special => id != FieldId::OPT_IN,
+        _ => false,
+    };
+    if of_its_type || id.system().is_some_and(|field| field.read_only) {
         return refused("is read-only in Emarsys: leave it out of the mapping");
     }
     Ok(())
-}
-
-fn is_read_only(field: &Field) -> bool {
-    match field.application_type {
-        ApplicationType::Interests => true,
-        ApplicationType::Special => field.id != FieldId::OPT_IN,
-        _ => matches!(field.id.get(), 0 | 27..=30 | 32..=34 | 36 | 47 | 48),
-    }
 }
 
 /// Whether the choices of the field have to be read before its values can be converted.

@@ -30,19 +30,21 @@ use crate::{Delivery, Error, ErrorKind, Result};
 ///
 /// ```no_run
 /// use reverse_etl::{
-///     Source,
-///     emarsys::{Client, Credentials, ExportId, FieldId, NewExport, Polling, SegmentId},
+///     Mapping, Source,
+///     emarsys::{Client, ExportId, FieldId, NewExport, Polling, SegmentId},
 /// };
 ///
 /// # async fn export(client: Client) -> reverse_etl::Result<()> {
 /// let exports = client.exports();
 /// let fields = [FieldId::EMAIL, FieldId::CITY];
 /// let rows = exports.fetch(&NewExport::segment(SegmentId::new(123), &fields), Polling::default()).await?;
-/// // Its rows are the source of a plan, with the names of the columns that the export has in its language.
+/// // Its rows can be the source of a plan, with the numbers of the fields for columns.
 /// let source = Source::stream(rows);
+/// let mapping = Mapping::new(FieldId::EMAIL).map(FieldId::CITY, "home_town");
 ///
-/// // An export that was started by somebody else:
+/// // Of an export that was started by somebody else, the columns have the names that its header line gives them.
 /// let source = Source::stream(exports.download(ExportId::new(4711)));
+/// let mapping = Mapping::new("E-Mail").map("City", "home_town");
 /// # Ok(())
 /// # }
 /// ```
@@ -183,8 +185,8 @@ impl Exports<'_> {
     ///
     /// # Errors
     /// An item of the stream, its last; as [`Client::send`], with the codes 4003 (status 410: the file is gone), 4004
-    /// (not made for download), 4005 (still in progress), 4006 and 4007; [`ErrorKind::Undecodable`] if a page is not
-    /// whole, or the export has no header line or not the columns that were asked for.
+    /// (not made for download), 4005 (still in progress), 4006 and 4007; [`ErrorKind::Undecodable`] if a page of 10,000
+    /// rows is longer than 64 MiB (leave long texts out of the export) or not whole, or the export has no header line or not the columns that were asked for.
     pub fn download(&self, export: impl Into<ExportRef>) -> BoxStream<'static, Result<ExportRow>> {
         download::rows(self.0.clone(), export.into(), None)
     }

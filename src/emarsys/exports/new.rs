@@ -226,6 +226,10 @@ impl NewExport {
                 "an export has 1 to {FIELDS_MAX} fields, and this one has {count}"
             )));
         }
+        let twice = |(at, field): (usize, _)| self.contact_fields[..at].contains(field).then_some(*field);
+        if let Some(field) = self.contact_fields.iter().enumerate().find_map(twice) {
+            return Err(Error::config(format!("an export has the field {field} twice: leave one out")));
+        }
         if let Some(field) = self.contact_fields.iter().find(|field| NOT_EXPORTED.contains(field)) {
             return Err(Error::config(format!("Emarsys does not export the field {field}: leave it out")));
         }

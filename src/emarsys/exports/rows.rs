@@ -10,8 +10,9 @@ use crate::{Delivery, Error, ErrorKind, Result};
 
 /// One contact of an export. Its `Debug` shows the columns and not their values.
 ///
-/// It serializes as a map of the columns' names to their values, all of them text, so that it can be the row of a
-/// [`Source`](crate::Source). An empty value is an empty text: CSV cannot say whether a field has no value.
+/// It serializes as a map, so that it can be the row of a [`Source`](crate::Source): `id` and the number of each field,
+/// such as `3`, if it is known which fields are in the export (see [`field`](Self::field)); else the names that the header
+/// line has, in the language of the export. All values are texts, and an empty one may be no value: CSV cannot say.
 #[derive(Clone)]
 pub struct ExportRow {
     id: ContactId,
@@ -54,6 +55,14 @@ impl fmt::Debug for ExportRow {
 impl Serialize for ExportRow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
+        let fields = &self.columns.fields;
+        if !fields.is_empty() {
+            map.serialize_entry("id", &self.id)?;
+            for (field, value) in fields.iter().zip(self.cells.iter().skip(1)) {
+                map.serialize_entry(&field.to_string(), value)?;
+            }
+            return map.end();
+        }
         for ((name, value), first) in self.iter().zip(&self.columns.first) {
             if *first {
                 map.serialize_entry(name, value)?;
@@ -213,7 +222,12 @@ mod tests {
         assert_eq!((nobody.column("Email"), nobody.column("City")), (Some(""), None));
         assert_eq!(
             serde_json::to_value(ada).unwrap(),
-            json!({"user_id": "700001", "First Name": "Ada \"A\", Lady\nLovelace", "Email": "ada@shop.test"})
+            json!({"id": 700_001, "1": "Ada \"A\", Lady\nLovelace", "3": "ada@shop.test"})
+        );
+        let by_name = &read(None, &[page]).unwrap()[1];
+        assert_eq!(
+            serde_json::to_value(by_name).unwrap(),
+            json!({"user_id": "700002", "First Name": "", "Email": ""})
         );
         assert_eq!(
             format!("{ada:?}"),
@@ -263,7 +277,9 @@ mod tests {
             (Some("Wien"), Some("Graz"))
         );
         assert_eq!(row.column("City"), Some("Wien"));
-        assert_eq!(serde_json::to_string(row).unwrap(), r#"{"user_id":"7","City":"Wien"}"#);
+        assert_eq!(serde_json::to_string(row).unwrap(), r#"{"id":7,"11":"Wien","43":"Graz"}"#);
+        let by_name = &read(None, &["user_id,City,City\n7,Wien,Graz\n"]).unwrap()[0];
+        assert_eq!(serde_json::to_string(by_name).unwrap(), r#"{"user_id":"7","City":"Wien"}"#);
     }
 
     #[test]
