@@ -1,7 +1,9 @@
 //! The machine, as far as the crate needs one: the time, a pause and random bytes.
 //!
-//! Nothing else in the crate asks the operating system for these three, so a test can hand in a [`Host`] whose time
-//! it moves by hand.
+//! Nothing else in the crate asks the operating system for these three, so a test can hand in a [`TestHost`], whose
+//! time it moves by hand.
+
+mod test;
 
 use std::{
     fmt,
@@ -12,6 +14,7 @@ use std::{
 use async_trait::async_trait;
 use futures::channel::oneshot;
 
+pub use self::test::TestHost;
 use crate::{Error, ErrorKind, Result};
 
 /// Where time and randomness come from.

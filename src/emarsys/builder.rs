@@ -123,8 +123,24 @@ impl ClientBuilder {
         self
     }
 
-    /// Hands every request to a sandbox of this process instead of sending it: without a socket, and without time
-    /// passing but on the sandbox's own clock. Give client and sandbox the same [`host`](Self::host).
+    /// Hands every request to a sandbox of this process instead of sending it, without a socket. Client and sandbox
+    /// should have the same [`host`](Self::host); with a [`TestHost`](crate::host::TestHost) no pause takes any time.
+    ///
+    /// ```
+    /// use reverse_etl::{
+    ///     emarsys::{Client, Credentials, sandbox::Sandbox},
+    ///     host::TestHost,
+    /// };
+    ///
+    /// # fn main() -> reverse_etl::Result<()> {
+    /// let host = TestHost::shared();
+    /// let sandbox = Sandbox::builder().host(host.clone()).build();
+    /// let credentials = Credentials::oauth2(sandbox.client_id(), sandbox.client_secret());
+    /// let client = Client::builder(credentials).host(host).in_process(&sandbox).build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "sandbox")]
     pub fn in_process(mut self, sandbox: &super::sandbox::Sandbox) -> Self {
         self.transport = Some(Arc::new(sandbox.clone()));

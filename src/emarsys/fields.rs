@@ -335,7 +335,7 @@ impl Request for ListManyChoices<'_> {
         let path = Path::fill(Self::ENDPOINT, &[]).query("fields", fields.join(","));
         match self.language {
             Some(language) => path.query("language", language),
-            None => path.into(),
+            None => path,
         }
     }
 }

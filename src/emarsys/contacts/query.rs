@@ -187,13 +187,13 @@ impl Request for QueryContacts<'_> {
         let Query { field, filter, exclude_empty, page, .. } = self.query;
         let mut path = Path::fill(Self::ENDPOINT, &[]).slash().query("return", field);
         if let Some((field, value)) = filter {
-            path = path.query(&field.to_string(), value);
+            path = path.query(field, value);
         }
         path = path.query("limit", page).query("offset", self.offset);
         if *exclude_empty {
             path = path.query("excludeempty", "true");
         }
-        path.into()
+        path
     }
 }
 

@@ -124,7 +124,7 @@ impl Request for ReadMembers {
         let path = path.query("$top", self.next.top.as_deref().unwrap_or(&PAGE.to_string()));
         match &self.next.token {
             Some(token) => path.query("$skiptoken", token),
-            None => path.into(),
+            None => path,
         }
     }
 }

@@ -5,15 +5,8 @@ mod calls;
 mod faults;
 mod table;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime},
-};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures::future::BoxFuture;
 use reverse_etl::{
     Result,
@@ -21,7 +14,7 @@ use reverse_etl::{
         Client, ContactId, Credentials, EventId, ExportId, FieldId, ListId, RetryPolicy, RunId, SegmentId,
         SourceId, Version, sandbox::Sandbox,
     },
-    host::Host,
+    host::{Host, TestHost},
 };
 use serde_json::json;
 
@@ -29,32 +22,6 @@ use serde_json::json;
 const PEOPLE: [&str; 5] = ["ada@", "bob@", "zoe@", "Lovelace", "Byron"];
 
 const VERSIONS: [Version; 2] = [Version::V2, Version::V3];
-
-/// A machine on which a pause takes no time but on its clock.
-#[derive(Debug, Default)]
-struct Clock(AtomicU64);
-
-#[async_trait]
-impl Host for Clock {
-    fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_391_600) + self.monotonic()
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
-    }
-
-    async fn sleep(&self, pause: Duration) {
-        let nanos = pause.as_nanos().try_into().unwrap_or(u64::MAX / 4);
-        self.0.fetch_add(nanos, Ordering::Relaxed);
-        tokio::task::yield_now().await;
-    }
-
-    fn random(&self, bytes: &mut [u8]) -> Result<()> {
-        bytes.fill(7);
-        Ok(())
-    }
-}
 
 /// An account with one of each thing, and a client.
 struct World {
@@ -77,7 +44,7 @@ struct World {
 impl World {
     async fn new(version: Version, retry: RetryPolicy) -> Self {
         crate::watch::install();
-        let host: Arc<dyn Host> = Arc::new(Clock::default());
+        let host: Arc<dyn Host> = TestHost::shared();
         let sandbox = Sandbox::builder().host(Arc::clone(&host)).build();
         let ada =
             sandbox.add_contact([(3, json!("ada@shop.test")), (1, json!("Ada")), (2, json!("Lovelace"))]);
