@@ -144,7 +144,7 @@ impl Default for Switches {
             read_only_refused: false,
             dates_with_time: false,
             existing_members_counted: true,
-            existing_joins_list: false,
+            existing_joins_list: true,
             contact_ids_bare: false,
             deprecated_reads: true,
             query_without_return: false,
@@ -308,8 +308,9 @@ impl Switches {
         self
     }
 
-    /// Whether a contact that a create refuses as existing is put into the request's `contact_list_id` all the same.
-    /// Default no.
+    /// Whether a contact that a create refuses as existing is put into the request's `contact_list_id` all the same:
+    /// yes (default), as the list is said to get everybody whom the request identifies or creates. With several
+    /// contacts of one key value nobody is identified.
     pub fn existing_joins_list(mut self, yes: bool) -> Self {
         self.existing_joins_list = yes;
         self

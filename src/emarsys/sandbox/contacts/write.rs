@@ -147,8 +147,10 @@ impl Writer<'_, '_> {
             ([], Mode::Update) => return Err(self.key.nobody(&sent)),
             ([], Mode::Create | Mode::Upsert) => self.create(row)?,
             (existing, Mode::Create) => {
-                if self.cx.switches.existing_joins_list {
-                    self.join(existing);
+                if let [contact] = existing
+                    && self.cx.switches.existing_joins_list
+                {
+                    self.join(*contact);
                 }
                 return Err(already_exists(self.key));
             }
@@ -165,7 +167,7 @@ impl Writer<'_, '_> {
             (_, Mode::Update | Mode::Upsert) => return Err(self.key.several(&sent)),
         };
         if !(written.created && self.cx.twist == Some(Twist::SkipList)) {
-            self.join(&[written.contact]);
+            self.join(written.contact);
         }
         Ok(written)
     }
@@ -251,11 +253,9 @@ impl Writer<'_, '_> {
         Ok(values)
     }
 
-    fn join(&mut self, contacts: &[u64]) {
+    fn join(&mut self, contact: u64) {
         if let Some(list) = self.list {
-            for contact in contacts {
-                self.cx.store.join(list, *contact, self.cx.now);
-            }
+            self.cx.store.join(list, contact, self.cx.now);
         }
     }
 }

@@ -53,17 +53,35 @@ fn batch_create_names_those_who_exist_by_the_key_as_sent() {
 }
 
 #[test]
-fn created_contacts_join_the_list_and_existing_ones_do_not_unless_switched() {
-    for joins in [false, true] {
+fn create_puts_those_who_exist_into_the_list_too_unless_switched() {
+    for (switches, joins) in
+        [(Switches::default(), true), (Switches::default().existing_joins_list(false), false)]
+    {
+        let caller = Caller::switched(switches);
+        let ada = caller.person("ada@shop.test");
+        for _ in 0..2 {
+            caller.person("dup@shop.test");
+        }
+        let list = caller.sandbox.add_list("Customers");
+        let rows = json!([row("ada@shop.test"), row("dup@shop.test"), row("bob@shop.test")]);
+        let data = caller.data("POST", "contact", &json!({"contact_list_id": list, "contacts": rows}));
+        let bob = data["ids"][0].as_u64().unwrap();
+        assert!(data["errors"]["ada@shop.test"]["2009"].is_string());
+        let members: Vec<u64> = caller.sandbox.lists()[0].members().iter().copied().collect();
+        assert_eq!(members, if joins { vec![ada, bob] } else { vec![bob] });
+        assert!(caller.sandbox.contact(bob).unwrap().lists().contains(&list));
+    }
+}
+
+#[test]
+fn update_puts_whom_it_finds_into_the_list_whatever_a_create_does() {
+    for joins in [true, false] {
         let caller = Caller::switched(Switches::default().existing_joins_list(joins));
         let ada = caller.person("ada@shop.test");
         let list = caller.sandbox.add_list("Customers");
-        let body = json!({"contact_list_id": list, "contacts": [row("ada@shop.test"), row("bob@shop.test")]});
-        caller.data("POST", "contact", &body);
-        let members = &caller.sandbox.lists()[0];
-        assert_eq!(members.members().contains(&ada), joins);
-        assert!(members.members().contains(&(ada + 1)));
-        assert!(caller.sandbox.contact(ada + 1).unwrap().lists().contains(&list));
+        let rows = json!([row("ada@shop.test"), row("zoe@shop.test")]);
+        caller.data("PUT", "contact", &json!({"contact_list_id": list, "contacts": rows}));
+        assert_eq!(caller.sandbox.lists()[0].members().iter().copied().collect::<Vec<_>>(), [ada]);
     }
 }
 
