@@ -1079,6 +1079,7 @@ fn every_switch() -> Vec<Switches> {
         default().exists_code(2006),
         default().invalid_key(Scope::Request),
         default().unknown_field(Scope::Request),
+        default().invalid_source(Scope::Request),
         default().duplicates(Duplicates::LastWins),
         default().email_match(EmailMatch::IgnoreCaseAndBlanks),
         default().email_match(EmailMatch::Exact),

@@ -23,6 +23,7 @@ pub struct Switches {
     pub(super) exists_code: u16,
     pub(super) invalid_key: Scope,
     pub(super) unknown_field: Scope,
+    pub(super) invalid_source: Scope,
     pub(super) duplicates: Duplicates,
     pub(super) email_match: EmailMatch,
     pub(super) error_body: ErrorBody,
@@ -56,6 +57,7 @@ pub struct Switches {
     pub(super) getdata_codes_as_text: bool,
     pub(super) segment_evaluation: Duration,
     pub(super) export_duration: Duration,
+    pub(super) export_ready_for: Duration,
     pub(super) exports_kept: Duration,
     pub(super) export_header_counted: bool,
     pub(super) export_header_repeated: bool,
@@ -129,6 +131,7 @@ impl Default for Switches {
             exists_code: 2009,
             invalid_key: Scope::Row,
             unknown_field: Scope::Row,
+            invalid_source: Scope::Row,
             duplicates: Duplicates::FirstWins,
             email_match: EmailMatch::IgnoreCase,
             error_body: ErrorBody::Envelope,
@@ -162,6 +165,7 @@ impl Default for Switches {
             getdata_codes_as_text: false,
             segment_evaluation: Duration::ZERO,
             export_duration: Duration::ZERO,
+            export_ready_for: Duration::ZERO,
             exports_kept: Duration::MAX,
             export_header_counted: false,
             export_header_repeated: false,
@@ -212,6 +216,12 @@ impl Switches {
     /// What an unknown field id in a row brings down: the row with 2007 (default), or the request with 2006.
     pub fn unknown_field(mut self, scope: Scope) -> Self {
         self.unknown_field = scope;
+        self
+    }
+
+    /// What a `source_id` that is none brings down, with 2013: the row (default) or the request.
+    pub fn invalid_source(mut self, scope: Scope) -> Self {
+        self.invalid_source = scope;
         self
     }
 
@@ -422,6 +432,13 @@ impl Switches {
     /// none.
     pub fn export_duration(mut self, duration: Duration) -> Self {
         self.export_duration = duration;
+        self
+    }
+
+    /// How long an export whose file is made shows the status `ready` before it shows `done`; the file can be
+    /// downloaded with either. Default none, so that nobody sees `ready`.
+    pub fn export_ready_for(mut self, duration: Duration) -> Self {
+        self.export_ready_for = duration;
         self
     }
 

@@ -7,6 +7,7 @@ use super::{
         catalog::{Catalog, OPT_IN, StoredField},
         context::Context,
         endpoint::Endpoint,
+        faults::Twist,
         fields, key,
         reply::{Data, Failure},
         segments,
@@ -59,7 +60,8 @@ pub(super) fn place(cx: &mut Context<'_>, endpoint: Endpoint, body: Map<String, 
         return Err(Failure::bad(4001, text));
     }
     let file = form.file(cx.store, &contacts);
-    let export = Export { kind, created: cx.now, body, local: method == "local", file };
+    let fails = cx.twist == Some(Twist::FailExport);
+    let export = Export { kind, created: cx.now, body, local: method == "local", fails, file };
     Ok(json!({ "id": cx.store.exports.add(export) }))
 }
 

@@ -193,6 +193,43 @@ fn export_is_scheduled_in_progress_done_and_gone() {
 }
 
 #[test]
+fn export_is_ready_before_it_is_done_when_switched() {
+    let minute = Duration::from_secs(60);
+    let caller = patient(Switches::default().export_duration(minute).export_ready_for(minute));
+    let body = order(&[3], &json!({"filter": 0}));
+    let export = place(&caller, "export/filter", &body);
+    let seen = || {
+        let state = caller.get(&format!("export/{export}"));
+        (state["status"].clone(), state["file_name"].is_string())
+    };
+    caller.clock.advance(minute);
+    assert_eq!(seen(), (json!("ready"), true));
+    assert_eq!(download(&caller, &format!("export/{export}/data")), "user_id,Email\n");
+    // It is not running any more.
+    place(&caller, "export/filter", &body);
+    caller.clock.advance(minute);
+    assert_eq!(seen(), (json!("done"), true));
+}
+
+#[test]
+fn export_that_fails_has_no_file_and_can_be_asked_for_again() {
+    let minute = Duration::from_secs(60);
+    let caller = patient(Switches::default().export_duration(minute));
+    caller.sandbox.fail(Fault::fail_export().on(Endpoint::ExportSegment));
+    let body = order(&[3], &json!({"filter": 0}));
+    let export = place(&caller, "export/filter", &body);
+    let path = format!("export/{export}");
+    assert_eq!(caller.get(&path)["status"], "scheduled");
+    caller.clock.advance(minute);
+    let state = caller.get(&path);
+    assert_eq!((&state["status"], &state["file_name"]), (&json!("error"), &Value::Null));
+    assert_eq!(caller.refusal("GET", &format!("{path}/data"), &Value::Null), (404, 4006));
+    let again = place(&caller, "export/filter", &body);
+    caller.clock.advance(minute);
+    assert_eq!(download(&caller, &format!("export/{again}/data")), "user_id,Email\n");
+}
+
+#[test]
 fn only_local_exports_can_be_downloaded() {
     let caller = Caller::new();
     for method in ["sftp", "ftp", "mail"] {

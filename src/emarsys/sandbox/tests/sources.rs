@@ -45,3 +45,17 @@ fn contacts_come_from_sources_that_exist() {
     assert_eq!(caller.refusal("POST", "contact", &single), (400, 2013));
     assert_eq!(caller.sandbox.contacts().len(), 1);
 }
+
+#[test]
+fn contact_without_a_known_source_fails_alone_or_takes_the_request_along() {
+    let body = json!({"contacts": [{"3": "ada@shop.test"}, {"3": "bob@shop.test", "source_id": "9"}]});
+    for (method, path) in [("POST", "contact"), ("PUT", "contact/?create_if_not_exists=1")] {
+        let caller = Caller::new();
+        let data = caller.data(method, path, &body);
+        assert_eq!(data["errors"], json!({"bob@shop.test": {"2013": "Invalid source id: 9"}}));
+        assert_eq!(caller.sandbox.contacts().len(), 1);
+        let caller = Caller::switched(Switches::default().invalid_source(Scope::Request));
+        assert_eq!(caller.refusal(method, path, &body), (400, 2013));
+        assert_eq!(caller.sandbox.contacts(), []);
+    }
+}
