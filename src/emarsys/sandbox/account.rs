@@ -277,7 +277,7 @@ fn call(cx: &mut Context<'_>, request: &Request, route: &Route) -> Data {
         | Endpoint::ReadExport
         | Endpoint::DownloadExport => exports::call(cx, request, route),
         Endpoint::Token | Endpoint::HealthCheck | Endpoint::Unknown => {
-            Err(route.refusal.clone().unwrap_or_else(Failure::not_served))
+            Err(route.refusal.clone().unwrap_or_else(|| Failure::not_served(route.endpoint)))
         }
     }
 }

@@ -101,7 +101,7 @@ pub enum EmailMatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorBody {
-    /// `{"replyCode":…,"replyText":…,"data":""}`
+    /// `{"replyCode":…,"replyText":…,"data":""}`, without `replyCode` where the documentation has none.
     Envelope,
     /// The text alone.
     Plain,

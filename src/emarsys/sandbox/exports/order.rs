@@ -48,7 +48,7 @@ pub(super) fn place(cx: &mut Context<'_>, endpoint: Endpoint, body: Map<String, 
         }
         Endpoint::ExportList => ("contactlist", members(cx, required(&body, "contactlist")?)?),
         Endpoint::ExportSegment => ("filter", inside(cx, required(&body, "filter")?)?),
-        _ => return Err(Failure::not_served()),
+        other => return Err(Failure::not_served(other)),
     };
     let is_same = |export: &Export| export.kind == kind && export.body == body;
     let is_running = |export: &Export| {

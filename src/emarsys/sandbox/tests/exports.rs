@@ -240,7 +240,6 @@ fn only_local_exports_can_be_downloaded() {
     }
     assert_eq!(caller.refusal("GET", "export/99", &Value::Null), (400, 10_001));
     assert_eq!(caller.refusal("GET", "export/99/data", &Value::Null), (404, 4006));
-    assert_eq!(caller.refusal("POST", "email/getresponses", &json!({})), (400, 4002));
     assert_eq!(caller.refusal("GET", "export/x", &Value::Null), (400, 1));
 }
 
