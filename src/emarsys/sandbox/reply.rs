@@ -154,6 +154,21 @@ pub(super) fn map_or_list(map: Map<String, Value>) -> Value {
     if map.is_empty() { json!([]) } else { Value::Object(map) }
 }
 
+/// `data` with whatever is empty in it printed as switched: itself and its members, which is where maps and lists of rows
+/// are.
+pub(super) fn with_empty_as_switched(mut data: Value, switches: &Switches) -> Value {
+    let print = |value: &mut Value| match value {
+        Value::Object(map) if map.is_empty() && switches.empty_objects_as_arrays => *value = json!([]),
+        Value::Array(list) if list.is_empty() && switches.empty_arrays_as_objects => *value = json!({}),
+        _ => {}
+    };
+    if let Value::Object(members) = &mut data {
+        members.values_mut().for_each(print);
+    }
+    print(&mut data);
+    data
+}
+
 pub(super) fn success(data: &Value) -> Response {
     envelope(200, Some(0), "OK", data)
 }

@@ -46,6 +46,8 @@ pub struct Switches {
     pub(super) getdata_result_left_out: bool,
     pub(super) getdata_rows_in_order: bool,
     pub(super) empty_errors_shown: bool,
+    pub(super) empty_objects_as_arrays: bool,
+    pub(super) empty_arrays_as_objects: bool,
     pub(super) found_id_as_number: bool,
     pub(super) long_texts_cut: bool,
     pub(super) bearer_error_body: ErrorBody,
@@ -154,6 +156,8 @@ impl Default for Switches {
             getdata_result_left_out: false,
             getdata_rows_in_order: true,
             empty_errors_shown: false,
+            empty_objects_as_arrays: false,
+            empty_arrays_as_objects: false,
             found_id_as_number: false,
             long_texts_cut: false,
             bearer_error_body: ErrorBody::Envelope,
@@ -354,6 +358,21 @@ impl Switches {
     /// Whether a contact batch without any failure says `"errors":[]`; by default it has no `errors` at all.
     pub fn empty_errors_shown(mut self, yes: bool) -> Self {
         self.empty_errors_shown = yes;
+        self
+    }
+
+    /// Whether an empty object is printed as `[]` also where it is `{}` by default, such as the `data` of a list that
+    /// was deleted. Empty `errors` are `[]` in any case, unless
+    /// [`empty_arrays_as_objects`](Self::empty_arrays_as_objects) says otherwise. Not for relational data.
+    pub fn empty_objects_as_arrays(mut self, yes: bool) -> Self {
+        self.empty_objects_as_arrays = yes;
+        self
+    }
+
+    /// Whether `data` and its members are printed as `{}` where they are `[]` by default: lists of rows or ids that
+    /// are empty, and empty `errors`. What lies deeper stays as it is. Default no; not for relational data.
+    pub fn empty_arrays_as_objects(mut self, yes: bool) -> Self {
+        self.empty_arrays_as_objects = yes;
         self
     }
 

@@ -5,6 +5,7 @@ mod auth;
 mod campaigns;
 mod combined;
 mod contacts;
+mod empty;
 mod events;
 mod exports;
 mod faults;
