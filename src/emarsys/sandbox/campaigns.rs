@@ -111,6 +111,9 @@ pub(super) fn history(cx: &Context<'_>, body: &Map<String, Value>) -> Data {
         }
     };
     let (first, last) = (day("startDate")?, day("endDate")?);
+    if first.is_some() && last.is_some() && last < first {
+        return Err(refused("endDate"));
+    }
     let shows = |(contact, mailing): &&(u64, Mailing)| {
         let launched = vienna::print(mailing.launched);
         let launched = launched.get(..10).unwrap_or_default();

@@ -40,7 +40,35 @@
 //! and lists stay as they are.
 //!
 //! What it does not serve: relational and AI segments, the export of responses, the notification of a finished export,
-//! `contact/last_change`, the list of events, programs, and e-mails.
+//! `contact/last_change`, the list of events, programs, and e-mails. Their paths are answered as an unknown action, with
+//! status 400 and code 1.
+//!
+//! # Where it is more lenient than Emarsys may be
+//!
+//! What Emarsys may refuse, but is not known to, is accepted. A [switch](Switches) makes it strict:
+//!
+//! | Accepted by default | Strict with |
+//! |---|---|
+//! | texts that are too long, which are kept whole | [`texts_checked`](Switches::texts_checked), [`long_texts_cut`](Switches::long_texts_cut) |
+//! | e-mails that cannot be any, and numbers of more than 24 digits | [`texts_checked`](Switches::texts_checked) |
+//! | read-only fields in a row, which are ignored | [`read_only_refused`](Switches::read_only_refused) |
+//! | the other rows of a request in which one has an unknown field or source | [`unknown_field`](Switches::unknown_field), [`invalid_source`](Switches::invalid_source) |
+//! | the rows of an unknown key field, as errors of a reply with status 200 | [`invalid_key`](Switches::invalid_key) |
+//! | e-mails in another case than the contact's | [`email_match`](Switches::email_match) |
+//! | string ids of new fields that are not nine digits | [`string_id_nine_digits`](Switches::string_id_nine_digits) |
+//! | a WSSE header that comes again | [`replays_refused`](Switches::replays_refused) |
+//! | reads of what was written just before | [`read_delay`](Switches::read_delay) |
+//! | reads of lists that are deprecated | [`deprecated_reads`](Switches::deprecated_reads) |
+//! | downloads of an export for ever | [`exports_kept`](Switches::exports_kept) |
+//!
+//! For these there is no switch, as no error of theirs is known:
+//!
+//! * a custom field as the key, although it has no index;
+//! * any character in the name of a list but control characters, which are refused with 3004;
+//! * characters of four bytes in system fields, which Emarsys is said to damage: they are kept;
+//! * a body whatever its `Content-Type` says;
+//! * an unsubscription from an e-mail that nobody sent;
+//! * every call, as if the API user had all permissions: [`Fault::status`] with 403 is one that is missing.
 
 mod account;
 mod auth;

@@ -48,6 +48,7 @@ fn history_refuses_bad_parameters() {
         json!({"contacts": vec![1; 1_001]}),
         json!({"contacts": [1], "startDate": "01.02.2026"}),
         json!({"contacts": [1], "endDate": 7}),
+        json!({"contacts": [1], "startDate": "2026-03-02", "endDate": "2026-03-01"}),
     ] {
         assert_eq!(caller.refusal("POST", "contact/getcontacthistory", &body), (400, 10_001));
     }

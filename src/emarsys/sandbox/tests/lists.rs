@@ -135,6 +135,7 @@ fn lists_are_counted_renamed_and_deleted() {
     let rename = format!("contactlist/{list}/rename");
     assert_eq!(caller.data("POST", &rename, &json!({"name": "New"})), json!({"id": list, "name": "New"}));
     assert_eq!(caller.refusal("POST", &rename, &json!({})), (400, 3004));
+    assert_eq!(caller.refusal("POST", &rename, &json!({"name": "x\u{7}"})), (400, 3004));
     assert_eq!(caller.refusal("POST", &rename, &json!({"name": "taken"})), (400, 3005));
     let delete = format!("contactlist/{list}/deletelist");
     assert_eq!(caller.data("POST", &delete, &Value::Null), json!({}));
