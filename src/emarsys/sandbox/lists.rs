@@ -196,7 +196,7 @@ pub(super) fn contact_data(cx: &Context<'_>, route: &Route) -> Data {
         let field = by_number.or_else(|| cx.catalog().named(name));
         let field = field.ok_or_else(|| Failure::bad(2006, format!("Invalid field id: {name}")))?;
         // A name that was asked for is the name in the reply.
-        Ok(((*name).to_owned(), field.id()))
+        Ok(((*name).to_owned(), field.id))
     };
     let fields: Vec<(String, u32)> = names.iter().map(field).collect::<Result<_, Failure>>()?;
     let row = |contact: u64| {

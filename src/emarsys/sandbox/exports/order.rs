@@ -112,7 +112,7 @@ impl Form {
         let header = std::iter::once("user_id".to_owned()).chain(names);
         let header = self.header.then(|| csv::line(header, self.delimiter));
         let cell = |contact: u64, field: &StoredField| {
-            store.value(contact, field.id()).map_or_else(String::new, |value| self.cell(store, field, value))
+            store.value(contact, field.id).map_or_else(String::new, |value| self.cell(store, field, value))
         };
         let row = |contact: &u64| {
             let cells = self.fields.iter().map(|field| cell(*contact, field));
@@ -124,12 +124,12 @@ impl Form {
     /// A value as an export shows it: choices by their labels, unless switched.
     fn cell(&self, store: &Store, field: &StoredField, value: &Stored) -> String {
         let choice = |id: u64| {
-            let label = store.catalog.choices(field.id()).and_then(|choices| choices.get(&id));
+            let label = store.catalog.choices(field.id).and_then(|choices| choices.get(&id));
             label.filter(|_| !self.choice_ids).cloned().unwrap_or_else(|| id.to_string())
         };
         match value {
             Stored::Choices(choices) => choices.iter().map(|id| choice(*id)).collect::<Vec<_>>().join(","),
-            Stored::Text(text) if field.id() == OPT_IN && !self.choice_ids => match text.as_str() {
+            Stored::Text(text) if field.id == OPT_IN && !self.choice_ids => match text.as_str() {
                 "1" => "True".to_owned(),
                 "2" => "False".to_owned(),
                 other => other.to_owned(),

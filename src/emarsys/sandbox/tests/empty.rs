@@ -5,8 +5,8 @@ use futures::TryStreamExt as _;
 
 use super::*;
 use crate::emarsys::{
-    Client, CombinedDefinition, Contact, ContactId, Credentials, EventId, FieldId, ListId, Lookup,
-    NewSegment, Polling, RowResult, SegmentId, SegmentSet, Trigger,
+    Client, CombinedDefinition, Contact, Credentials, Lookup, NewSegment, Polling, RowResult, SegmentId,
+    SegmentSet, Trigger,
 };
 
 const EMAIL: FieldId = FieldId::EMAIL;
@@ -38,7 +38,7 @@ fn empty_list_inside_a_row_stays_an_array() {
     caller.sandbox.add_segment("Everybody", &json!({"type": "criteria", "criteria": "bounce"}));
     assert_eq!(caller.get("filter")[0]["tags"], json!([]));
     let sports = caller.sandbox.add_field("Sports", "multichoice");
-    let ada = caller.sandbox.add_contact([(3, json!("ada@shop.test")), (sports, json!([]))]);
+    let ada = caller.sandbox.add_contact([(FieldId::EMAIL, json!("ada@shop.test")), (sports, json!([]))]);
     let data = caller.data("POST", "contact/getdata", &json!({"keyId": "id", "keyValues": [ada]}));
     assert_eq!((&data["errors"], &data["result"][0][sports.to_string()]), (&json!({}), &json!([])));
 }
@@ -69,7 +69,7 @@ async fn nothing_is_there(sandbox: &Sandbox, client: &Client) -> Result<()> {
     assert!(segments.list().await?.is_empty());
     assert!(client.combined_segments().list().await?.is_empty());
     assert!(client.sources().list().await?.is_empty());
-    let field = FieldId::new(sandbox.add_field("Sports", "multichoice"));
+    let field = sandbox.add_field("Sports", "multichoice");
     assert!(client.fields().choices(field).await?.is_empty());
     assert!(client.fields().choices_of(&[field], None).await?.values().all(Vec::is_empty));
     assert!(contacts.query(EMAIL).stream().try_collect::<Vec<_>>().await?.is_empty());
@@ -77,7 +77,7 @@ async fn nothing_is_there(sandbox: &Sandbox, client: &Client) -> Result<()> {
     assert!(matches!(contacts.get_data(EMAIL, &["zoe@shop.test"], &[EMAIL]).await?[..], [Lookup::Missing]));
     assert!(all_rejected(&contacts.update(EMAIL, &[Contact::new(EMAIL, "zoe@shop.test")]).await?));
     assert!(all_rejected(&contacts.delete(EMAIL, &["zoe@shop.test"]).await?));
-    let list = ListId::new(sandbox.add_list("Customers"));
+    let list = sandbox.add_list("Customers");
     assert!(lists.members(list).try_collect::<Vec<_>>().await?.is_empty());
     assert!(all_rejected(&lists.add(list, EMAIL, &["zoe@shop.test"]).await?));
     let everybody = SegmentId::ALL_CONTACTS;
@@ -90,8 +90,8 @@ async fn nothing_is_there(sandbox: &Sandbox, client: &Client) -> Result<()> {
 /// Calls whose replies have no error.
 async fn everything_is_fine(sandbox: &Sandbox, client: &Client) -> Result<()> {
     let (contacts, lists) = (client.contacts(), client.lists());
-    let ada = ContactId::new(sandbox.add_contact([(3, json!("ada@shop.test"))]));
-    let list = ListId::new(sandbox.add_list("Customers"));
+    let ada = sandbox.add_contact([(FieldId::EMAIL, json!("ada@shop.test"))]);
+    let list = sandbox.add_list("Customers");
     let person = || [Contact::new(EMAIL, "ada@shop.test")];
     assert!(all_done(&contacts.create(EMAIL, &[Contact::new(EMAIL, "bob@shop.test")], None).await?));
     assert!(all_done(&contacts.update(EMAIL, &person()).await?));
@@ -104,11 +104,10 @@ async fn everything_is_fine(sandbox: &Sandbox, client: &Client) -> Result<()> {
     assert!(all_done(&lists.remove(list, EMAIL, &["bob@shop.test"]).await?));
     assert!(all_done(&lists.replace(list, EMAIL, &["ada@shop.test"]).await?));
     assert!(all_done(&lists.create_with("Friends", None, EMAIL, &["ada@shop.test"]).await?.rows));
-    let event = EventId::new(sandbox.add_event("shipped"));
+    let event = sandbox.add_event("shipped");
     client.events().trigger(event, EMAIL, &Trigger::new("ada@shop.test")).await?;
     assert!(all_done(&client.events().trigger_many(event, EMAIL, &[Trigger::new("ada@shop.test")]).await?));
-    let segment =
-        SegmentId::new(sandbox.add_segment("Bounced", &json!({"type": "criteria", "criteria": "bounce"})));
+    let segment = sandbox.add_segment("Bounced", &json!({"type": "criteria", "criteria": "bounce"}));
     assert_eq!(client.segments().get(segment).await?.id, segment);
     let definition = CombinedDefinition::new(SegmentSet::all([segment]));
     client.combined_segments().create("Both", &definition).await?;

@@ -70,7 +70,8 @@ fn checkids_refuses_what_is_no_list_or_too_long() {
 fn getdata_answers_found_rows_and_a_list_of_errors() {
     let caller = Caller::new();
     let sports = caller.sandbox.add_field("Sports", "multichoice");
-    let values = [(3, json!("ada@shop.test")), (31, json!(1)), (sports, json!([2, 5]))];
+    let values =
+        [(FieldId::EMAIL, json!("ada@shop.test")), (FieldId::OPT_IN, json!(1)), (sports, json!([2, 5]))];
     let ada = caller.sandbox.add_contact(values);
     let body = json!({
         "keyId": "3",
