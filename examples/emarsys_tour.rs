@@ -60,7 +60,7 @@ async fn tour() -> Result<()> {
         .build()?;
     println!("No credentials in the environment, so this is a sandbox at {}.", sandbox.url());
     read(&client).await?;
-    change(&client, EventId::new(sandbox.add_event("order_shipped"))).await
+    change(&client, sandbox.add_event("order_shipped")).await
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -87,7 +87,11 @@ async fn account() -> Result<Sandbox> {
     let list = sandbox.add_list("Newsletter");
     for (number, city) in ["Vienna", "Graz", "Vienna", "Linz", "Berlin", "Vienna"].into_iter().enumerate() {
         let email = format!("customer{number}@shop.test");
-        let contact = sandbox.add_contact([(3, json!(email)), (11, json!(city)), (31, json!(1))]);
+        let contact = sandbox.add_contact([
+            (FieldId::EMAIL, json!(email)),
+            (FieldId::CITY, json!(city)),
+            (FieldId::OPT_IN, json!(1)),
+        ]);
         sandbox.add_to_list(list, contact);
     }
     let viennese = json!({"type": "criteria", "field": "city", "operator": "equals", "value": "Vienna"});

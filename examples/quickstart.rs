@@ -110,12 +110,13 @@ async fn account(customers: &Table) -> Result<Sandbox> {
     let column = customers.column("E-mail")?;
     for row in customers.rows.iter().step_by(4) {
         let email = row[column].trim().to_lowercase();
-        if email.contains('@') && emarsys.contacts_with(3, &email).is_empty() {
-            emarsys.add_contact([(3, json!(email)), (1, json!("from before"))]);
+        if email.contains('@') && emarsys.contacts_with(FieldId::EMAIL, &email).is_empty() {
+            emarsys
+                .add_contact([(FieldId::EMAIL, json!(email)), (FieldId::FIRST_NAME, json!("from before"))]);
         }
     }
     for other in ["mia@elsewhere.example", "noah@elsewhere.example"] {
-        emarsys.add_contact([(3, json!(other))]);
+        emarsys.add_contact([(FieldId::EMAIL, json!(other))]);
     }
     Ok(emarsys)
 }

@@ -66,31 +66,31 @@ fn three() -> Vec<Record> {
 }
 
 /// A sandbox with the list and Ada, who is in no list.
-async fn sandbox() -> (Sandbox, u64) {
+async fn sandbox() -> (Sandbox, ListId) {
     furnished(Sandbox::start().await.unwrap())
 }
 
-async fn sandbox_with(switches: Switches) -> (Sandbox, u64) {
+async fn sandbox_with(switches: Switches) -> (Sandbox, ListId) {
     crate::watch::install();
     furnished(Sandbox::builder().switches(switches).start().await.unwrap())
 }
 
-fn furnished(sandbox: Sandbox) -> (Sandbox, u64) {
+fn furnished(sandbox: Sandbox) -> (Sandbox, ListId) {
     let list = sandbox.add_list(LIST);
-    sandbox.add_contact([(3, json!("ada@shop.test"))]);
+    sandbox.add_contact([(FieldId::EMAIL, json!("ada@shop.test"))]);
     (sandbox, list)
 }
 
 fn contact(sandbox: &Sandbox, email: &str) -> StoredContact {
-    let mut found = sandbox.contacts_with(3, email);
+    let mut found = sandbox.contacts_with(FieldId::EMAIL, email);
     assert_eq!(found.len(), 1, "contacts with this e-mail");
     found.remove(0)
 }
 
 /// The e-mails of a list's members.
-fn members(sandbox: &Sandbox, list: u64) -> BTreeSet<String> {
+fn members(sandbox: &Sandbox, list: ListId) -> BTreeSet<String> {
     let is_member = |contact: &StoredContact| contact.lists().contains(&list);
-    let email = |contact: StoredContact| contact.value(3).as_str().unwrap().to_owned();
+    let email = |contact: StoredContact| contact.value(FieldId::EMAIL).as_str().unwrap().to_owned();
     sandbox.contacts().into_iter().filter(is_member).map(email).collect()
 }
 
@@ -138,8 +138,8 @@ async fn insert_mode_creates_unknown_contacts_in_the_list_and_leaves_existing_on
     assert_eq!(report.created, 2);
     assert!(report.is_clean(), "{report}");
     assert_eq!(members(&sandbox, list), set(&["bob@shop.test", "cleo@shop.test"]));
-    assert_eq!(contact(&sandbox, "ada@shop.test").value(1), "Ada");
-    assert_eq!(contact(&sandbox, "bob@shop.test").value(1), "Bob");
+    assert_eq!(contact(&sandbox, "ada@shop.test").value(FieldId::FIRST_NAME), "Ada");
+    assert_eq!(contact(&sandbox, "bob@shop.test").value(FieldId::FIRST_NAME), "Bob");
     assert_eq!(writes(&sandbox), [Endpoint::UpdateContacts, Endpoint::CreateContacts]);
     assert_settled(&sync, &three(), &sandbox).await;
 }
@@ -156,10 +156,10 @@ async fn update_only_creates_nothing() {
     assert_settled(&sync, &three(), &sandbox).await;
 
     // Who exists by now is found by a read.
-    sandbox.add_contact([(3, json!("Bob@shop.test"))]);
+    sandbox.add_contact([(FieldId::EMAIL, json!("Bob@shop.test"))]);
     let report = sync.run(&three()).await.unwrap();
     assert_eq!(tally(&report), [1, 0, 0, 0, 0]);
-    assert_eq!(contact(&sandbox, "bob@shop.test").value(1), "Bob");
+    assert_eq!(contact(&sandbox, "bob@shop.test").value(FieldId::FIRST_NAME), "Bob");
 }
 
 #[tokio::test]
@@ -184,7 +184,10 @@ async fn contact_that_somebody_deleted_is_created_by_the_next_run_with_all_its_f
     assert_eq!(tally(&sync.run(&row("Rob")).await.unwrap()), [0, 1, 0, 0, 0]);
     assert_eq!(tally(&sync.run(&row("Rob")).await.unwrap()), [1, 0, 0, 0, 0]);
     let bob = contact(&sandbox, "bob@shop.test");
-    assert_eq!((bob.value(1), bob.value(2)), (&json!("Rob"), &json!("Low")));
+    assert_eq!(
+        (bob.value(FieldId::FIRST_NAME), bob.value(FieldId::LAST_NAME)),
+        (&json!("Rob"), &json!("Low"))
+    );
     assert_eq!(members(&sandbox, list), set(&["bob@shop.test"]));
 }
 
@@ -338,7 +341,7 @@ async fn list_is_found_by_name_or_by_id() {
     for (number, contacts) in [
         updating(&sandbox).insert_into(" customers "),
         updating(&sandbox).insert_into(LIST.to_owned()),
-        updating(&sandbox).insert_into(ListId::new(list)),
+        updating(&sandbox).insert_into(list),
     ]
     .into_iter()
     .enumerate()
@@ -409,7 +412,10 @@ async fn system_field_is_found_by_the_name_of_a_custom_attribute() {
     sync.run(&vec![person("ada@shop.test", "Ada").with("Last Name", "Byron")]).await.unwrap();
     assert_eq!(sandbox.requests_to(Endpoint::CreateField), 0);
     let ada = contact(&sandbox, "ada@shop.test");
-    assert_eq!((ada.value(1), ada.value(2)), (&json!("Ada"), &json!("Byron")));
+    assert_eq!(
+        (ada.value(FieldId::FIRST_NAME), ada.value(FieldId::LAST_NAME)),
+        (&json!("Ada"), &json!("Byron"))
+    );
 }
 
 #[tokio::test]
@@ -453,18 +459,21 @@ async fn values_are_sent_in_the_form_that_their_fields_take() {
     assert_eq!((report.counts.invalid, tally(&report)), (5, [2, 0, 0, 0, 0]), "{report}");
     let ada = contact(&sandbox, "ada@shop.test");
     for (field, expected) in [
-        (5, json!("2")),
-        (14, json!("184")),
-        (4, json!("1815-12-10")),
+        (FieldId::GENDER, json!("2")),
+        (FieldId::COUNTRY, json!("184")),
+        (FieldId::BIRTH_DATE, json!("1815-12-10")),
         (topics, json!([5, 12])),
         (points, json!("120")),
-        (31, json!("1")),
-        (11, json!("London")),
+        (FieldId::OPT_IN, json!("1")),
+        (FieldId::CITY, json!("London")),
     ] {
         assert_eq!(*ada.value(field), expected, "field {field}");
     }
     let bob = contact(&sandbox, "bob@shop.test");
-    assert_eq!((bob.value(31), bob.value(topics), bob.value(5)), (&json!("2"), &json!([5]), &Json::Null));
+    assert_eq!(
+        (bob.value(FieldId::OPT_IN), bob.value(topics), bob.value(FieldId::GENDER)),
+        (&json!("2"), &json!([5]), &Json::Null)
+    );
     assert_settled(&sync, &people, &sandbox).await;
 }
 
@@ -485,18 +494,18 @@ async fn values_for_creation_are_sent_with_an_insert_alone() {
     let mapping = || names().on_create(FieldId::OPT_IN, true);
     let sync = Activation::new(mapping(), inserting(&sandbox), MemoryStore::default());
     sync.run(&three()).await.unwrap();
-    assert_eq!(*contact(&sandbox, "ada@shop.test").value(31), Json::Null);
+    assert_eq!(*contact(&sandbox, "ada@shop.test").value(FieldId::OPT_IN), Json::Null);
     let bob = contact(&sandbox, "bob@shop.test");
-    assert_eq!(bob.value(31), "1");
+    assert_eq!(bob.value(FieldId::OPT_IN), "1");
     assert!(!bodies(&sandbox, Endpoint::UpdateContacts)[0].to_string().contains("\"31\""));
 
     // A consent that was taken back later stays so.
-    sandbox.set_value(bob.id(), 31, &json!("2"));
+    sandbox.set_value(bob.id(), FieldId::OPT_IN, &json!("2"));
     let mut people = three();
     people[1] = person("bob@shop.test", "Rob");
     sync.run(&people).await.unwrap();
     let bob = contact(&sandbox, "bob@shop.test");
-    assert_eq!((bob.value(1), bob.value(31)), (&json!("Rob"), &json!("2")));
+    assert_eq!((bob.value(FieldId::FIRST_NAME), bob.value(FieldId::OPT_IN)), (&json!("Rob"), &json!("2")));
     assert_settled(&sync, &people, &sandbox).await;
 }
 
@@ -509,7 +518,7 @@ async fn error_of_a_row_is_pinned_to_that_row_by_its_key() {
     ] {
         let (sandbox, list) = sandbox_with(switches).await;
         for _ in 0..2 {
-            sandbox.add_contact([(3, json!("Dup@shop.test"))]);
+            sandbox.add_contact([(FieldId::EMAIL, json!("Dup@shop.test"))]);
         }
         let people = vec![
             person("  Cleo@Shop.test", "Cleo"),
@@ -522,8 +531,8 @@ async fn error_of_a_row_is_pinned_to_that_row_by_its_key() {
         let problem = &report.problems[0];
         assert_eq!((problem.row(), problem.code()), (Some(2), Some("2010")));
         assert!(problem.reason().contains("merge or delete the duplicates"), "{problem}");
-        assert_eq!(contact(&sandbox, "ada@shop.test").value(1), "Ada");
-        assert_eq!(contact(&sandbox, "cleo@shop.test").value(3), "cleo@shop.test");
+        assert_eq!(contact(&sandbox, "ada@shop.test").value(FieldId::FIRST_NAME), "Ada");
+        assert_eq!(contact(&sandbox, "cleo@shop.test").value(FieldId::EMAIL), "cleo@shop.test");
         assert_eq!(members(&sandbox, list), set(&["cleo@shop.test"]));
         // It is left alone until its back-off ends.
         sandbox.clear_requests();
@@ -597,7 +606,7 @@ async fn batch_that_is_refused_as_a_whole_is_halved_until_the_guilty_row_is_alon
         let level = sandbox.add_field("Level", "shorttext");
         let mapping = || names().map("level", "Level");
         let row = |number: u32, first_name: &str, level: &str| {
-            sandbox.add_contact([(3, json!(format!("p{number}@shop.test")))]);
+            sandbox.add_contact([(FieldId::EMAIL, json!(format!("p{number}@shop.test")))]);
             person(&format!("p{number}@shop.test"), first_name).with("level", level)
         };
         let before: Vec<_> = (0..9).map(|number| row(number, "before", "gold")).collect();
@@ -615,7 +624,7 @@ async fn batch_that_is_refused_as_a_whole_is_halved_until_the_guilty_row_is_alon
         let report = Activation::new(mapping(), contacts, store).run(&after).await.unwrap();
         assert_eq!(tally(&report), [8, 0, 1, 0, 0], "{report}");
         assert_eq!(report.problems[0].row(), Some(6));
-        assert!(sandbox.contacts_with(1, "after").len() == 8);
+        assert!(sandbox.contacts_with(FieldId::FIRST_NAME, "after").len() == 8);
     }
 }
 
@@ -665,16 +674,21 @@ async fn single_row_that_is_refused_as_a_request_is_missing_or_exists() {
 }
 
 #[tokio::test]
-async fn contact_that_somebody_else_creates_first_is_updated_and_stays_out_of_the_list() {
-    let (sandbox, list) = sandbox().await;
-    sandbox.fail(Fault::overtake().on(Endpoint::CreateContacts));
-    let sync = Activation::new(names(), inserting(&sandbox), MemoryStore::default());
-    assert_eq!(tally(&sync.run(&three()).await.unwrap()), [3, 0, 0, 0, 0]);
-    let (put, post) = (Endpoint::UpdateContacts, Endpoint::CreateContacts);
-    assert_eq!(writes(&sandbox), [put, post, put]);
-    assert_eq!(contact(&sandbox, "bob@shop.test").value(1), "Bob");
-    assert_eq!(members(&sandbox, list), set(&[]));
-    assert_settled(&sync, &three(), &sandbox).await;
+async fn contact_that_somebody_else_creates_first_is_updated_and_in_the_list_only_if_the_create_put_it_there()
+{
+    for joins in [true, false] {
+        let (sandbox, list) = sandbox_with(Switches::default().existing_joins_list(joins)).await;
+        sandbox.fail(Fault::overtake().on(Endpoint::CreateContacts));
+        let sync = Activation::new(names(), inserting(&sandbox), MemoryStore::default());
+        assert_eq!(tally(&sync.run(&three()).await.unwrap()), [3, 0, 0, 0, 0]);
+        let (put, post) = (Endpoint::UpdateContacts, Endpoint::CreateContacts);
+        assert_eq!(writes(&sandbox), [put, post, put]);
+        assert_eq!(contact(&sandbox, "bob@shop.test").value(FieldId::FIRST_NAME), "Bob");
+        // Ada, whom the first update found, is in no list in either case.
+        let overtaken = if joins { set(&["bob@shop.test", "cleo@shop.test"]) } else { set(&[]) };
+        assert_eq!(members(&sandbox, list), overtaken);
+        assert_settled(&sync, &three(), &sandbox).await;
+    }
 }
 
 #[tokio::test]
@@ -941,10 +955,14 @@ async fn batch_is_sent_by_a_process_that_did_not_describe() {
 async fn contacts_are_found_with_the_values_that_they_have() {
     let (sandbox, _) = sandbox().await;
     let topics = sandbox.add_field("Topics", "multichoice");
-    let bob = sandbox.add_contact([(3, json!("Bob@shop.test")), (1, json!("Bob")), (5, json!("1"))]);
+    let bob = sandbox.add_contact([
+        (FieldId::EMAIL, json!("Bob@shop.test")),
+        (FieldId::FIRST_NAME, json!("Bob")),
+        (FieldId::GENDER, json!("1")),
+    ]);
     sandbox.set_value(bob, topics, &json!([5, 12]));
     for _ in 0..2 {
-        sandbox.add_contact([(3, json!("dup@shop.test"))]);
+        sandbox.add_contact([(FieldId::EMAIL, json!("dup@shop.test"))]);
     }
     let keys = ["zoe@shop.test", "bob@shop.test", "dup@shop.test", "ada@shop.test"].map(Key::new);
     let contacts = updating(&sandbox);
@@ -1074,6 +1092,7 @@ fn every_switch() -> Vec<Switches> {
         default().exists_code(2006),
         default().invalid_key(Scope::Request),
         default().unknown_field(Scope::Request),
+        default().invalid_source(Scope::Request),
         default().duplicates(Duplicates::LastWins),
         default().email_match(EmailMatch::IgnoreCaseAndBlanks),
         default().email_match(EmailMatch::Exact),
@@ -1091,7 +1110,7 @@ fn every_switch() -> Vec<Switches> {
         default().read_only_refused(true),
         default().dates_with_time(true),
         default().existing_members_counted(false),
-        default().existing_joins_list(true),
+        default().existing_joins_list(false),
         default().contact_ids_bare(true),
         default().deprecated_reads(false),
         default().limit_headers(false),
@@ -1101,6 +1120,9 @@ fn every_switch() -> Vec<Switches> {
         default().getdata_result_left_out(true),
         default().getdata_rows_in_order(false),
         default().empty_errors_shown(true),
+        default().empty_objects_as_arrays(true),
+        default().empty_arrays_as_objects(true),
+        default().empty_arrays_as_objects(true).empty_errors_shown(true),
         default().found_id_as_number(true),
         default().long_texts_cut(true),
         default().bearer_error_body(ErrorBody::Plain),
@@ -1154,12 +1176,23 @@ async fn sync_converges_whatever_the_answers_to_the_open_questions_are() {
             let points = sandbox.field("Points").unwrap().id();
             let ada = contact(&sandbox, "ada@shop.test");
             let none = |value: &Json| value.is_null() || *value == "";
-            assert!(none(ada.value(1)) && none(ada.value(5)) && none(ada.value(topics)), "switch {number}");
-            assert_eq!((ada.value(4), ada.value(points)), (&json!("1815-12-11"), &json!("1")));
+            assert!(
+                none(ada.value(FieldId::FIRST_NAME))
+                    && none(ada.value(FieldId::GENDER))
+                    && none(ada.value(topics)),
+                "switch {number}"
+            );
+            assert_eq!(
+                (ada.value(FieldId::BIRTH_DATE), ada.value(points)),
+                (&json!("1815-12-11"), &json!("1"))
+            );
             let cleo = contact(&sandbox, "cleo@shop.test");
             assert_eq!((cleo.value(topics), cleo.value(points)), (&json!([1]), &json!("-4")));
             let dora = contact(&sandbox, "dora@shop.test");
-            assert_eq!((dora.value(5), dora.value(31)), (&json!("2"), &json!("1")));
+            assert_eq!(
+                (dora.value(FieldId::GENDER), dora.value(FieldId::OPT_IN)),
+                (&json!("2"), &json!("1"))
+            );
             let expected = set(&["bob@shop.test", "cleo@shop.test", "dora@shop.test"]);
             assert_eq!(members(&sandbox, list), expected, "switch {number}");
         }
@@ -1230,7 +1263,8 @@ async fn one_fault(fault: Fault, endpoint: Endpoint, nth: u64) {
         ("cleo@shop.test", "Cleo", json!("1")),
     ] {
         let contact = contact(&sandbox, email);
-        let values = [contact.value(1), contact.value(level), contact.value(31)];
+        let values =
+            [contact.value(FieldId::FIRST_NAME), contact.value(level), contact.value(FieldId::OPT_IN)];
         assert_eq!(values, [&json!(first_name), &json!("gold"), &opt_in], "{told}");
     }
 }

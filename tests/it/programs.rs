@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use reverse_etl::{
     Activation, Mapping, PlanOptions, Record, RedbStore, Result,
     emarsys::{
-        Client, ContactsDestination, Credentials, FieldId,
+        Client, ContactsDestination, Credentials, FieldId, ListId,
         sandbox::{Endpoint, Fault, Sandbox, SandboxBuilder},
     },
     host::{Host, SystemHost},
@@ -66,7 +66,7 @@ fn is_known(index: usize) -> bool {
 struct World {
     sandbox: Sandbox,
     folder: TempDir,
-    list: u64,
+    list: ListId,
     /// What the sandbox runs on.
     runtime: Runtime,
 }
@@ -84,7 +84,11 @@ impl World {
         let list = sandbox.add_list(LIST);
         let known = people.iter().enumerate().filter(|(index, _)| is_known(*index));
         for email in known.map(|(_, person)| person.email.as_str()).chain(["other@elsewhere.test"]) {
-            sandbox.add_contact([(3, json!(email)), (1, json!("from before")), (2, json!("kept"))]);
+            sandbox.add_contact([
+                (FieldId::EMAIL, json!(email)),
+                (FieldId::FIRST_NAME, json!("from before")),
+                (FieldId::LAST_NAME, json!("kept")),
+            ]);
         }
         let world = Self { sandbox, folder: tempfile::tempdir().unwrap(), list, runtime };
         world.write(people);
@@ -157,11 +161,14 @@ impl World {
         let level = self.sandbox.field("Loyalty level").expect("the custom field was created").id();
         let mut contacts = BTreeMap::new();
         for contact in self.sandbox.contacts() {
-            let email = contact.value(3).as_str().unwrap().to_owned();
+            let email = contact.value(FieldId::EMAIL).as_str().unwrap().to_owned();
             assert!(contacts.insert(email, contact).is_none(), "a contact is there twice");
         }
         let other = contacts.remove("other@elsewhere.test").expect("a contact is never deleted");
-        assert_eq!((other.value(1), other.lists()), (&json!("from before"), &BTreeSet::new()));
+        assert_eq!(
+            (other.value(FieldId::FIRST_NAME), other.lists()),
+            (&json!("from before"), &BTreeSet::new())
+        );
         for (index, person) in people.iter().enumerate() {
             let contact = contacts.remove(&person.email);
             if !inserts && !is_known(index) {
@@ -169,7 +176,12 @@ impl World {
                 continue;
             }
             let contact = contact.unwrap_or_else(|| panic!("row {index} is missing"));
-            let found = [contact.value(1), contact.value(11), contact.value(level), contact.value(2)];
+            let found = [
+                contact.value(FieldId::FIRST_NAME),
+                contact.value(FieldId::CITY),
+                contact.value(level),
+                contact.value(FieldId::LAST_NAME),
+            ];
             let last_name = if is_known(index) { json!("kept") } else { Json::Null };
             let wanted = [json!(person.first_name), json!(person.city), json!(person.level), last_name];
             assert_eq!(found.map(Clone::clone), wanted, "row {index}");
@@ -714,7 +726,7 @@ fn rejects_name_row_kind_code_column_field_and_reason_and_nobody() {
     let world = World::new(&people);
     let twin = &people[4].email;
     for _ in 0..2 {
-        world.sandbox.add_contact([(3, json!(twin))]);
+        world.sandbox.add_contact([(FieldId::EMAIL, json!(twin))]);
     }
     people[1].email = "secretname".to_owned();
     people[2].first_name = "secretname ".repeat(10);

@@ -561,7 +561,7 @@ async fn limited(is_shared: bool) -> (Sandbox, Clock) {
     let host = Arc::new(clock.clone());
     let sandbox = Sandbox::builder().host(host.clone()).rate_limit(6).start().await.unwrap();
     for number in 0..10 {
-        sandbox.add_contact([(3, json!(format!("p{number}@shop.test")))]);
+        sandbox.add_contact([(FieldId::EMAIL, json!(format!("p{number}@shop.test")))]);
     }
     if is_shared {
         // Somebody else uses up the limit, twice.

@@ -189,14 +189,18 @@ impl Account {
         let switches = &self.switches;
         let mut cx = Context { store: &mut self.store, switches, now, twist, field_slots: self.field_slots };
         match call(&mut cx, request, route) {
-            Ok(data) if route.endpoint == Endpoint::ContactIds && switches.contact_ids_bare => {
-                Response::new(200, "application/json", data.to_string())
-            }
             Ok(data) if route.api == Api::Relational => relational::success(switches, route.endpoint, &data),
             Ok(Value::String(csv)) if route.endpoint == Endpoint::DownloadExport => {
                 Response::new(200, exports::CSV_TYPE, csv)
             }
-            Ok(data) => reply::success(&data),
+            Ok(data) => {
+                let data = reply::with_empty_as_switched(data, switches);
+                if route.endpoint == Endpoint::ContactIds && switches.contact_ids_bare {
+                    Response::new(200, "application/json", data.to_string())
+                } else {
+                    reply::success(&data)
+                }
+            }
             Err(failure) => failure.response(switches),
         }
     }
@@ -277,7 +281,7 @@ fn call(cx: &mut Context<'_>, request: &Request, route: &Route) -> Data {
         | Endpoint::ReadExport
         | Endpoint::DownloadExport => exports::call(cx, request, route),
         Endpoint::Token | Endpoint::HealthCheck | Endpoint::Unknown => {
-            Err(route.refusal.clone().unwrap_or_else(Failure::not_served))
+            Err(route.refusal.clone().unwrap_or_else(|| Failure::not_served(route.endpoint)))
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     store::Horizon,
     value, vienna,
 };
+use crate::emarsys::ids::{ContactId, EmailId};
 
 /// For how long mailings are shown; older ones are archived.
 const HISTORY: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -23,7 +24,7 @@ const HISTORY: Duration = Duration::from_secs(30 * 24 * 3_600);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Mailing {
-    email: u64,
+    email: EmailId,
     launched: SystemTime,
     delivery_status: String,
     bounce_status: Option<String>,
@@ -31,7 +32,7 @@ pub struct Mailing {
 
 impl Mailing {
     /// An e-mail, by its id, that was launched at a moment. Its delivery status is `launched`, and it did not bounce.
-    pub fn new(email: u64, launched: SystemTime) -> Self {
+    pub fn new(email: EmailId, launched: SystemTime) -> Self {
         Self { email, launched, delivery_status: "launched".to_owned(), bounce_status: None }
     }
 
@@ -52,8 +53,8 @@ impl Mailing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredUnsubscribe {
     launch_list: u64,
-    email: u64,
-    contact: u64,
+    email: EmailId,
+    contact: ContactId,
 }
 
 impl StoredUnsubscribe {
@@ -63,12 +64,12 @@ impl StoredUnsubscribe {
     }
 
     /// The id of the e-mail.
-    pub fn email(&self) -> u64 {
+    pub fn email(&self) -> EmailId {
         self.email
     }
 
     /// The id of the contact.
-    pub fn contact(&self) -> u64 {
+    pub fn contact(&self) -> ContactId {
         self.contact
     }
 }
@@ -82,8 +83,8 @@ pub(super) struct Campaigns {
 
 impl Sandbox {
     /// Lets a contact have been sent an e-mail. It shows for 30 days.
-    pub fn add_mailing(&self, contact: u64, mailing: Mailing) {
-        self.shared.now(|account, _| account.store.campaigns.mailings.push((contact, mailing)));
+    pub fn add_mailing(&self, contact: ContactId, mailing: Mailing) {
+        self.shared.now(|account, _| account.store.campaigns.mailings.push((contact.get(), mailing)));
     }
 
     /// The unsubscriptions counted for campaigns, in the order of the requests. The opt-in is another matter: it is a
@@ -111,6 +112,9 @@ pub(super) fn history(cx: &Context<'_>, body: &Map<String, Value>) -> Data {
         }
     };
     let (first, last) = (day("startDate")?, day("endDate")?);
+    if first.is_some() && last.is_some() && last < first {
+        return Err(refused("endDate"));
+    }
     let shows = |(contact, mailing): &&(u64, Mailing)| {
         let launched = vienna::print(mailing.launched);
         let launched = launched.get(..10).unwrap_or_default();
@@ -142,6 +146,7 @@ pub(super) fn unsubscribe(cx: &mut Context<'_>, body: &Map<String, Value>) -> Da
     let mut errors = RowErrors::default();
     match cx.resolve(Key::Uid, &uid, Horizon::NONE) {
         Ok(contact) => {
+            let (email, contact) = (EmailId::new(email), ContactId::new(contact));
             cx.store.campaigns.unsubscribes.push(StoredUnsubscribe { launch_list, email, contact });
         }
         Err(error) => errors.insert(uid, error),

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::emarsys::system::{self, SystemField};
+use crate::emarsys::{
+    ids::FieldId,
+    system::{self, SystemField},
+};
 
 /// The field that holds the e-mail.
 pub(super) const EMAIL: u32 = 3;
@@ -25,8 +28,8 @@ pub struct StoredField {
 
 impl StoredField {
     /// The numeric id, which is the name of the member in a contact.
-    pub fn id(&self) -> u32 {
-        self.id
+    pub fn id(&self) -> FieldId {
+        FieldId::new(self.id)
     }
 
     /// The name shown in the user interface.
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn every_system_field_is_there_and_every_choice_field_has_choices() {
         let catalog = Catalog::new();
-        let mut ids: Vec<u32> = catalog.fields().iter().map(StoredField::id).collect();
+        let mut ids: Vec<u32> = catalog.fields().iter().map(|field| field.id).collect();
         assert!(!ids.is_sorted(), "the real list is not sorted by id either");
         ids.sort_unstable();
         assert!(ids.iter().copied().take_while(|id| *id <= 48).eq(0..=48));

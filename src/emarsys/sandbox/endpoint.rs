@@ -195,6 +195,9 @@ pub(super) enum Api {
     Outside,
 }
 
+/// The calls that a path serves, each with its verb.
+type Calls = &'static [(&'static str, Endpoint)];
+
 /// A request's address, understood.
 #[derive(Debug)]
 pub(super) struct Route {
@@ -252,7 +255,10 @@ impl Route {
             Some(["api", "v2"]) => Api::Wsse,
             Some(["api", "v3"]) => Api::Bearer,
             Some(["api", "rds"]) => Api::Relational,
-            _ => return Self::outside(Endpoint::Unknown, Failure::not_served()),
+            _ => {
+                let from_root: Vec<&str> = path.split('/').collect();
+                return Self::outside(Endpoint::Unknown, Failure::not_served(plain(method, &from_root)));
+            }
         };
         parts.drain(..2);
         // The old style of a query: the last part of the path is `limit=100&offset=200`.
@@ -290,7 +296,7 @@ impl Route {
 
     fn find(&mut self, method: &str, parts: &[&str]) -> Result<Endpoint, Failure> {
         // One line per path: the calls that it serves, each with its verb.
-        let calls: &[(&str, Endpoint)] = match *parts {
+        let calls: Calls = match *parts {
             ["settings"] => &[("GET", Endpoint::Settings)],
             ["field"] => &[("GET", Endpoint::ListFields), ("POST", Endpoint::CreateField)],
             ["field", "translate", language] => {
@@ -336,9 +342,8 @@ impl Route {
             ["contact", "getchanges"] => &[("POST", Endpoint::ExportChanges)],
             ["contact", "getregistrations"] => &[("POST", Endpoint::ExportRegistrations)],
             ["email", "getcontacts"] => &[("POST", Endpoint::ExportList)],
-            ["email", "getresponses"] => return Err(Failure::bad(4002, "Invalid export type")),
-            ["export", ..] => self.find_export(parts)?,
-            ["filter", ..] => self.find_segment(parts)?,
+            ["export", ..] => self.find_export(method, parts)?,
+            ["filter", ..] => self.find_segment(method, parts)?,
             ["combinedsegments"] => {
                 &[("GET", Endpoint::ListCombinedSegments), ("POST", Endpoint::CreateCombinedSegment)]
             }
@@ -373,10 +378,10 @@ impl Route {
                     "count" => &[("GET", Endpoint::CountList)],
                     "contactIds" => &[("GET", Endpoint::ContactIds)],
                     "contacts" => &[("GET", Endpoint::ListContacts)],
-                    _ => return Err(Failure::action(action)),
+                    _ => return Err(unknown(method, parts)),
                 }
             }
-            _ => return Err(Failure::action(parts.last().copied().unwrap_or_default())),
+            _ => return Err(unknown(method, parts)),
         };
         let served = calls.iter().find(|(verb, _)| *verb == method);
         served.map(|(_, endpoint)| *endpoint).ok_or_else(Failure::wrong_verb)
@@ -386,7 +391,7 @@ impl Route {
     fn find_records(&mut self, method: &str, parts: &[&str]) -> Result<Endpoint, Failure> {
         let parts = parts.strip_prefix(&["v1"]).unwrap_or(parts);
         let ["connections", connection, "tables", table, "records", action @ ..] = parts else {
-            return Err(Failure::not_served());
+            return Err(Failure::not_served(plain(method, parts)));
         };
         self.item = format!("{connection}/{table}");
         match (method, action) {
@@ -397,11 +402,11 @@ impl Route {
             ("POST", ["upsert"]) => Ok(Endpoint::UpsertRecords),
             ("POST", ["remove"]) => Ok(Endpoint::RemoveRecords),
             (_, [] | ["upsert" | "remove"]) => Err(Failure::wrong_verb()),
-            _ => Err(Failure::not_served()),
+            _ => Err(Failure::not_served(plain(method, parts))),
         }
     }
 
-    fn find_segment(&mut self, parts: &[&str]) -> Result<&'static [(&'static str, Endpoint)], Failure> {
+    fn find_segment(&mut self, method: &str, parts: &[&str]) -> Result<Calls, Failure> {
         match *parts {
             ["filter"] => return Ok(&[("GET", Endpoint::ListSegments), ("PUT", Endpoint::CreateSegment)]),
             ["filter", "runs", run] => {
@@ -431,11 +436,11 @@ impl Route {
                 (*run).clone_into(&mut self.item);
                 Ok(&[("GET", Endpoint::ReadRun)])
             }
-            rest => Err(Failure::action(rest.last().copied().unwrap_or_default())),
+            _ => Err(unknown(method, parts)),
         }
     }
 
-    fn find_export(&mut self, parts: &[&str]) -> Result<&'static [(&'static str, Endpoint)], Failure> {
+    fn find_export(&mut self, method: &str, parts: &[&str]) -> Result<Calls, Failure> {
         match *parts {
             ["export", "filter"] => Ok(&[("POST", Endpoint::ExportSegment)]),
             ["export", id] => {
@@ -446,9 +451,21 @@ impl Route {
                 self.id = number(id)?;
                 Ok(&[("GET", Endpoint::DownloadExport)])
             }
-            _ => Err(Failure::action(parts.last().copied().unwrap_or_default())),
+            _ => Err(unknown(method, parts)),
         }
     }
+}
+
+/// A path that leads to no call.
+fn unknown(method: &str, parts: &[&str]) -> Failure {
+    Failure::unknown_action(parts.last().copied().unwrap_or_default(), plain(method, parts))
+}
+
+/// Verb and path with `{id}` in place of whatever may be one, or a key: what is not written as a word.
+fn plain(method: &str, parts: &[&str]) -> String {
+    let is_word = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let parts: Vec<_> = parts.iter().map(|part| if is_word(part) { *part } else { "{id}" }).collect();
+    format!("{method} {}", parts.join("/"))
 }
 
 /// A number in the path. Anything else is taken for the name of an action that does not exist.

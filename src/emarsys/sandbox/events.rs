@@ -12,6 +12,7 @@ use super::{
     reply::{Data, Failure, RowError, RowErrors},
     value,
 };
+use crate::emarsys::ids::{ContactId, EventId};
 
 pub(super) const FIRST_ID: u64 = 12;
 
@@ -21,19 +22,19 @@ const DATA_BYTES_MAX: usize = 100_000;
 /// An event that was triggered for a contact. `Debug` does not show its data.
 #[derive(Clone, PartialEq)]
 pub struct StoredTrigger {
-    event: u64,
-    contact: u64,
+    event: EventId,
+    contact: ContactId,
     data: Value,
 }
 
 impl StoredTrigger {
     /// The id of the event.
-    pub fn event(&self) -> u64 {
+    pub fn event(&self) -> EventId {
         self.event
     }
 
     /// The id of the contact.
-    pub fn contact(&self) -> u64 {
+    pub fn contact(&self) -> ContactId {
         self.contact
     }
 
@@ -54,8 +55,8 @@ impl fmt::Debug for StoredTrigger {
 
 impl Sandbox {
     /// Adds an external event and returns its id.
-    pub fn add_event(&self, name: &str) -> u64 {
-        self.shared.now(|account, _| account.store.events.add(name))
+    pub fn add_event(&self, name: &str) -> EventId {
+        EventId::new(self.shared.now(|account, _| account.store.events.add(name)))
     }
 
     /// What was triggered, in the order of the requests.
@@ -102,7 +103,11 @@ fn trigger_one(
     }
     let value = cx.key_text(key, sent.get("external_id").unwrap_or(&Value::Null))?;
     let contact = cx.resolve(key, &value, cx.horizon())?;
-    cx.store.triggers.push(StoredTrigger { event, contact, data });
+    cx.store.triggers.push(StoredTrigger {
+        event: EventId::new(event),
+        contact: ContactId::new(contact),
+        data,
+    });
     Ok(())
 }
 

@@ -67,6 +67,8 @@ pub(super) enum Twist {
     Vanish,
     /// Only the first half of the rows is carried out.
     Half,
+    /// The export that is asked for comes to nothing.
+    FailExport,
 }
 
 impl Fault {
@@ -143,6 +145,12 @@ impl Fault {
     /// Contacts are created but not put into the list of the request, and the reply does not tell.
     pub fn skip_list() -> Self {
         Self::new(Effect::Twist(Twist::SkipList))
+    }
+
+    /// The export that the request asks for is accepted and, when it would be finished, has the status `error` and no
+    /// file. Any other request is carried out as usual.
+    pub fn fail_export() -> Self {
+        Self::new(Effect::Twist(Twist::FailExport))
     }
 
     /// The caller's request limit is used up before this request, by somebody else: it and all others are answered

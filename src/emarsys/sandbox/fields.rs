@@ -32,7 +32,7 @@ pub(super) fn list(cx: &Context<'_>, route: &Route) -> Data {
     check_language(route.language.as_deref())?;
     let print = |field: &StoredField| {
         json!({
-            "id": field.id(),
+            "id": field.id,
             "name": field.name(),
             "application_type": field.application_type(),
             "string_id": field.string_id(),
@@ -87,7 +87,7 @@ pub(super) fn delete(cx: &mut Context<'_>, id: u64) -> Data {
     if field.application_type() == "voucher" {
         return Err(Failure::bad(9006, "This type of field cannot be deleted via the API."));
     }
-    let field = field.id();
+    let field = field.id;
     let segments = segments::with_field(cx.store, field);
     if !segments.is_empty() {
         let text = format!("This field cannot be deleted. It is used in segments: {}", segments.join(", "));
@@ -112,14 +112,14 @@ pub(super) fn many_choices(cx: &Context<'_>, route: &Route) -> Data {
     }
     for name in route.query.get("fields").unwrap_or_default().split(',').map(str::trim) {
         let field = name.parse().ok().and_then(|id| known(cx, id)).ok_or_else(|| no_such_field(name))?;
-        answer.insert(field.id().to_string(), print_choices(cx, field));
+        answer.insert(field.id.to_string(), print_choices(cx, field));
     }
     Ok(Value::Object(answer))
 }
 
 fn print_choices(cx: &Context<'_>, field: &StoredField) -> Value {
     let several = field.application_type() == "multichoice";
-    let choices = cx.catalog().choices(field.id()).into_iter().flatten().enumerate();
+    let choices = cx.catalog().choices(field.id).into_iter().flatten().enumerate();
     let print = |(position, (id, label)): (usize, (&u64, &String))| {
         // The bit of a multiple choice is something else than its id.
         let bit = several.then_some(position);

@@ -53,7 +53,7 @@ impl Key {
         }
         let by_number = field_id(&sent).and_then(|id| catalog.field(id));
         let field = by_number.or_else(|| catalog.named(&sent).filter(|_| switches.key_names));
-        field.map(|field| Self::Field(field.id())).ok_or_else(|| Failure::key_field(&sent))
+        field.map(|field| Self::Field(field.id)).ok_or_else(|| Failure::key_field(&sent))
     }
 
     /// The name of the member that holds the key value in a contact.

@@ -54,7 +54,7 @@ pub(super) fn create(cx: &mut Context<'_>, body: &Map<String, Value>) -> Data {
     }
     let description = body.get("description").and_then(value::text).unwrap_or_default();
     for (what, text) in [("List name", &name), ("Description", &description)] {
-        if text.chars().any(char::is_control) {
+        if has_invalid_characters(text) {
             return Err(refused(3004, &format!("{what} contains invalid character(s).")));
         }
     }
@@ -121,6 +121,9 @@ pub(super) fn rename(cx: &mut Context<'_>, list: u64, body: &Map<String, Value>)
     let name = body.get("name").and_then(value::text).unwrap_or_default();
     if name.trim().is_empty() {
         return Err(Failure::bad(3004, "Parameter name is required."));
+    }
+    if has_invalid_characters(&name) {
+        return Err(Failure::bad(3004, "List name contains invalid character(s)."));
     }
     let current = cx.store.list(list).ok_or_else(Failure::no_list)?;
     if !same_name(&current.name, &name) && is_taken(cx, &name) {
@@ -193,7 +196,7 @@ pub(super) fn contact_data(cx: &Context<'_>, route: &Route) -> Data {
         let field = by_number.or_else(|| cx.catalog().named(name));
         let field = field.ok_or_else(|| Failure::bad(2006, format!("Invalid field id: {name}")))?;
         // A name that was asked for is the name in the reply.
-        Ok(((*name).to_owned(), field.id()))
+        Ok(((*name).to_owned(), field.id))
     };
     let fields: Vec<(String, u32)> = names.iter().map(field).collect::<Result<_, Failure>>()?;
     let row = |contact: u64| {
@@ -231,6 +234,11 @@ fn deprecated_page(cx: &Context<'_>, route: &Route, default: usize) -> Result<Ve
 
 fn no_such_list() -> Failure {
     Failure::new(404, 3006, "List does not exist")
+}
+
+/// Which characters are invalid is not known; these are likely to be.
+fn has_invalid_characters(text: &str) -> bool {
+    text.chars().any(char::is_control)
 }
 
 fn is_taken(cx: &Context<'_>, name: &str) -> bool {

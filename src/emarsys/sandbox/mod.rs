@@ -12,16 +12,19 @@
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use reverse_etl::emarsys::sandbox::{Endpoint, Fault, Sandbox};
+//! use reverse_etl::emarsys::{
+//!     FieldId,
+//!     sandbox::{Endpoint, Fault, Sandbox},
+//! };
 //! use serde_json::json;
 //!
 //! let sandbox = Sandbox::start().await?;
-//! let ada = sandbox.add_contact([(3, json!("ada@shop.test")), (1, json!("Ada"))]);
+//! let ada = sandbox.add_contact([(FieldId::EMAIL, json!("ada@shop.test")), (FieldId::FIRST_NAME, json!("Ada"))]);
 //! sandbox.fail(Fault::lose_answer().on(Endpoint::UpdateContacts));
 //!
 //! // … let the program under test talk to `sandbox.url()` …
 //!
-//! assert_eq!(sandbox.contact(ada).unwrap().value(1), "Ada");
+//! assert_eq!(sandbox.contact(ada).unwrap().value(FieldId::FIRST_NAME), "Ada");
 //! assert_eq!(sandbox.write_requests(), 0);
 //! # Ok(())
 //! # }
@@ -40,7 +43,35 @@
 //! and lists stay as they are.
 //!
 //! What it does not serve: relational and AI segments, the export of responses, the notification of a finished export,
-//! `contact/last_change`, the list of events, programs, and e-mails.
+//! `contact/last_change`, the list of events, programs, and e-mails. Their paths are answered as an unknown action, with
+//! status 400 and code 1.
+//!
+//! # Where it is more lenient than Emarsys may be
+//!
+//! What Emarsys may refuse, but is not known to, is accepted. A [switch](Switches) makes it strict:
+//!
+//! | Accepted by default | Strict with |
+//! |---|---|
+//! | texts that are too long, which are kept whole | [`texts_checked`](Switches::texts_checked), [`long_texts_cut`](Switches::long_texts_cut) |
+//! | e-mails that cannot be any, and numbers of more than 24 digits | [`texts_checked`](Switches::texts_checked) |
+//! | read-only fields in a row, which are ignored | [`read_only_refused`](Switches::read_only_refused) |
+//! | the other rows of a request in which one has an unknown field or source | [`unknown_field`](Switches::unknown_field), [`invalid_source`](Switches::invalid_source) |
+//! | the rows of an unknown key field, as errors of a reply with status 200 | [`invalid_key`](Switches::invalid_key) |
+//! | e-mails in another case than the contact's | [`email_match`](Switches::email_match) |
+//! | string ids of new fields that are not nine digits | [`string_id_nine_digits`](Switches::string_id_nine_digits) |
+//! | a WSSE header that comes again | [`replays_refused`](Switches::replays_refused) |
+//! | reads of what was written just before | [`read_delay`](Switches::read_delay) |
+//! | reads of lists that are deprecated | [`deprecated_reads`](Switches::deprecated_reads) |
+//! | downloads of an export for ever | [`exports_kept`](Switches::exports_kept) |
+//!
+//! For these there is no switch, as no error of theirs is known:
+//!
+//! * a custom field as the key, although it has no index;
+//! * any character in the name of a list but control characters, which are refused with 3004;
+//! * characters of four bytes in system fields, which Emarsys is said to damage: they are kept;
+//! * a body whatever its `Content-Type` says;
+//! * an unsubscription from an e-mail that nobody sent;
+//! * every call, as if the API user had all permissions: [`Fault::status`] with 403 is one that is missing.
 
 mod account;
 mod auth;
@@ -85,6 +116,7 @@ use std::{
 use serde_json::Value;
 
 use self::{account::Account, server::Server, value::Stored};
+use super::ids::{ContactId, FieldId, ListId, SegmentId};
 use crate::{Result, host::Host};
 
 pub use self::{
@@ -191,69 +223,70 @@ impl Sandbox {
 /// The account behind the client's back: what other people do. Nothing is checked, counted or delayed.
 impl Sandbox {
     /// Adds a contact and returns its id, also if its e-mail exists already.
-    pub fn add_contact(&self, values: impl IntoIterator<Item = (u32, Value)>) -> u64 {
+    pub fn add_contact(&self, values: impl IntoIterator<Item = (FieldId, Value)>) -> ContactId {
         let values: Vec<_> = values
             .into_iter()
-            .filter_map(|(field, value)| Some((field, Stored::unchecked(&value)?)))
+            .filter_map(|(field, value)| Some((field.get(), Stored::unchecked(&value)?)))
             .collect();
-        self.shared.now(|account, _| account.store.add_contact(SystemTime::UNIX_EPOCH, values))
+        let add = |account: &mut Account, _| account.store.add_contact(SystemTime::UNIX_EPOCH, values);
+        ContactId::new(self.shared.now(add))
     }
 
     /// Deletes a contact; whether there was one.
-    pub fn delete_contact(&self, contact: u64) -> bool {
-        self.shared.now(|account, _| account.store.delete_contact(contact))
+    pub fn delete_contact(&self, contact: ContactId) -> bool {
+        self.shared.now(|account, _| account.store.delete_contact(contact.get()))
     }
 
     /// Changes a value of a contact, null clears it; whether there is such a contact.
-    pub fn set_value(&self, contact: u64, field: u32, value: &Value) -> bool {
+    pub fn set_value(&self, contact: ContactId, field: FieldId, value: &Value) -> bool {
         let value = Stored::unchecked(value);
-        self.shared.now(|account, _| account.store.set(contact, field, value))
+        self.shared.now(|account, _| account.store.set(contact.get(), field.get(), value))
     }
 
     /// Adds a field of any type, such as `shorttext` or `multichoice`, and returns its id.
-    pub fn add_field(&self, name: &str, application_type: &str) -> u32 {
-        self.shared.now(|account, _| account.store.catalog.add(name, application_type, None))
+    pub fn add_field(&self, name: &str, application_type: &str) -> FieldId {
+        FieldId::new(self.shared.now(|account, _| account.store.catalog.add(name, application_type, None)))
     }
 
     /// Adds a choice to a field, or gives one another label.
-    pub fn add_choice(&self, field: u32, choice: u64, label: &str) {
-        self.shared.now(|account, _| account.store.catalog.add_choice(field, choice, label));
+    pub fn add_choice(&self, field: FieldId, choice: u64, label: &str) {
+        self.shared.now(|account, _| account.store.catalog.add_choice(field.get(), choice, label));
     }
 
     /// Gives a field an index, so that `contact/query` can filter by it. The e-mail has one.
-    pub fn add_index(&self, field: u32) {
-        self.shared.now(|account, _| account.store.add_index(field));
+    pub fn add_index(&self, field: FieldId) {
+        self.shared.now(|account, _| account.store.add_index(field.get()));
     }
 
     /// Deletes a field with all its values; whether there was one.
-    pub fn delete_field(&self, field: u32) -> bool {
-        self.shared.now(|account, _| account.store.delete_field(field))
+    pub fn delete_field(&self, field: FieldId) -> bool {
+        self.shared.now(|account, _| account.store.delete_field(field.get()))
     }
 
     /// Adds a contact list and returns its id, also if its name exists already.
-    pub fn add_list(&self, name: &str) -> u64 {
-        self.shared.now(|account, _| account.store.add_list(SystemTime::UNIX_EPOCH, name))
+    pub fn add_list(&self, name: &str) -> ListId {
+        ListId::new(self.shared.now(|account, _| account.store.add_list(SystemTime::UNIX_EPOCH, name)))
     }
 
     /// Deletes a contact list; whether there was one. Its contacts stay.
-    pub fn delete_list(&self, list: u64) -> bool {
-        self.shared.now(|account, _| account.store.delete_list(list))
+    pub fn delete_list(&self, list: ListId) -> bool {
+        self.shared.now(|account, _| account.store.delete_list(list.get()))
     }
 
     /// Puts a contact into a list; whether it was not in it before.
-    pub fn add_to_list(&self, list: u64, contact: u64) -> bool {
-        self.shared.now(|account, _| account.store.join(list, contact, SystemTime::UNIX_EPOCH))
+    pub fn add_to_list(&self, list: ListId, contact: ContactId) -> bool {
+        self.shared.now(|account, _| account.store.join(list.get(), contact.get(), SystemTime::UNIX_EPOCH))
     }
 
     /// Adds a segment and returns its id, also if its name exists already. `criteria` is a tree of contact criteria as
     /// requests send it; one that a request could not send is met by nobody.
-    pub fn add_segment(&self, name: &str, criteria: &Value) -> u64 {
-        self.shared.now(|account, _| segments::add(&mut account.store, name, criteria))
+    pub fn add_segment(&self, name: &str, criteria: &Value) -> SegmentId {
+        SegmentId::new(self.shared.now(|account, _| segments::add(&mut account.store, name, criteria)))
     }
 
     /// Takes a contact out of a list; whether it was in it.
-    pub fn remove_from_list(&self, list: u64, contact: u64) -> bool {
-        self.shared.now(|account, _| account.store.leave(list, contact))
+    pub fn remove_from_list(&self, list: ListId, contact: ContactId) -> bool {
+        self.shared.now(|account, _| account.store.leave(list.get(), contact.get()))
     }
 }
 
@@ -265,14 +298,14 @@ impl Sandbox {
     }
 
     /// One contact.
-    pub fn contact(&self, id: u64) -> Option<StoredContact> {
-        self.shared.now(|account, _| account.store.snapshot(id))
+    pub fn contact(&self, id: ContactId) -> Option<StoredContact> {
+        self.shared.now(|account, _| account.store.snapshot(id.get()))
     }
 
     /// The contacts with a value in a field, compared as the API does.
-    pub fn contacts_with(&self, field: u32, value: &str) -> Vec<StoredContact> {
+    pub fn contacts_with(&self, field: FieldId, value: &str) -> Vec<StoredContact> {
         self.shared.now(|account, _| {
-            let found = account.store.find(key::Key::Field(field), value, store::Horizon::NONE);
+            let found = account.store.find(key::Key::Field(field.get()), value, store::Horizon::NONE);
             found.into_iter().filter_map(|id| account.store.snapshot(id)).collect()
         })
     }

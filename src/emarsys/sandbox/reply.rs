@@ -1,6 +1,9 @@
 //! The reply envelope and everything that is refused as a whole.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::{Map, Value, json};
 
@@ -32,8 +35,8 @@ impl Failure {
     }
 
     /// A refusal whose body may be anything, as that of the gateway.
-    pub(super) fn without_code(status: u16, text: &str) -> Self {
-        Self { status, code: None, text: text.to_owned() }
+    pub(super) fn without_code(status: u16, text: impl Into<String>) -> Self {
+        Self { status, code: None, text: text.into() }
     }
 
     /// A refusal with the status of most of them, 400.
@@ -57,8 +60,9 @@ impl Failure {
         Self::bad(1000, "The request exceeded the maximum batch size of 1,000")
     }
 
-    pub(super) fn not_served() -> Self {
-        Self::new(404, 1, "Not Found")
+    /// A request that leads nowhere, `what` being its verb and its path without ids.
+    pub(super) fn not_served(what: impl fmt::Display) -> Self {
+        Self::without_code(404, format!("the sandbox does not serve {what}"))
     }
 
     pub(super) fn forbidden() -> Self {
@@ -69,11 +73,16 @@ impl Failure {
         Self::new(401, 1, text)
     }
 
+    /// A part of a path that should be a number and is none: the real service takes it for an action.
     pub(super) fn action(word: &str) -> Self {
-        let mut letters = word.chars();
-        let capitalised: String =
-            letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
-        Self::bad(1, format!("Action {capitalised} is invalid."))
+        Self::bad(1, format!("Action {} is invalid.", capitalised(word)))
+    }
+
+    /// An action that the real service may know, although the sandbox does not. `what` is as for
+    /// [`not_served`](Self::not_served), whose words come after those of the real service.
+    pub(super) fn unknown_action(word: &str, what: impl fmt::Display) -> Self {
+        let not_served = Self::not_served(what).text;
+        Self::bad(1, format!("Action {} is invalid: {not_served}", capitalised(word)))
     }
 
     pub(super) fn language() -> Self {
@@ -91,10 +100,15 @@ impl Failure {
     pub(super) fn response(&self, switches: &Switches) -> Response {
         let status = if self.status == 400 { switches.request_error_status } else { self.status };
         match self.code {
-            Some(code) => envelope(status, code, &self.text, &json!("")),
-            None => gateway(status, 1, &self.text, switches.error_body),
+            Some(code) => envelope(status, Some(code), &self.text, &json!("")),
+            None => gateway(status, None, &self.text, switches.error_body),
         }
     }
+}
+
+fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
 }
 
 /// A refusal of one row: `{"<key value>": {"<code>": "<text>"}}` in a batch, a [`Failure`] when it is alone.
@@ -140,18 +154,35 @@ pub(super) fn map_or_list(map: Map<String, Value>) -> Value {
     if map.is_empty() { json!([]) } else { Value::Object(map) }
 }
 
-pub(super) fn success(data: &Value) -> Response {
-    envelope(200, 0, "OK", data)
+/// `data` with whatever is empty in it printed as switched: itself and its members, which is where maps and lists of rows
+/// are.
+pub(super) fn with_empty_as_switched(mut data: Value, switches: &Switches) -> Value {
+    let print = |value: &mut Value| match value {
+        Value::Object(map) if map.is_empty() && switches.empty_objects_as_arrays => *value = json!([]),
+        Value::Array(list) if list.is_empty() && switches.empty_arrays_as_objects => *value = json!({}),
+        _ => {}
+    };
+    if let Value::Object(members) = &mut data {
+        members.values_mut().for_each(print);
+    }
+    print(&mut data);
+    data
 }
 
-fn envelope(status: u16, code: u16, text: &str, data: &Value) -> Response {
+pub(super) fn success(data: &Value) -> Response {
+    envelope(200, Some(0), "OK", data)
+}
+
+fn envelope(status: u16, code: Option<u16>, text: &str, data: &Value) -> Response {
     // Written member by member: in this order they come from the real service.
-    let body = format!(r#"{{"replyCode":{code},"replyText":{},"data":{data}}}"#, json!(text));
+    let code = code.map_or_else(String::new, |code| format!(r#""replyCode":{code},"#));
+    let body = format!(r#"{{{code}"replyText":{},"data":{data}}}"#, json!(text));
     Response::new(status, ENVELOPE_TYPE, body)
 }
 
-/// A refusal of the gateway, whose body is an envelope, a plain text or a `message`, as switched.
-pub(super) fn gateway(status: u16, code: u16, text: &str, body: ErrorBody) -> Response {
+/// A refusal of the gateway, whose body is an envelope, a plain text or a `message`, as switched. The envelope has no
+/// `replyCode` if the documentation has none.
+pub(super) fn gateway(status: u16, code: Option<u16>, text: &str, body: ErrorBody) -> Response {
     match body {
         ErrorBody::Envelope => envelope(status, code, text, &json!("")),
         ErrorBody::Plain => Response::new(status, "text/plain; charset=utf-8", text),
@@ -164,15 +195,15 @@ pub(super) fn gateway(status: u16, code: u16, text: &str, body: ErrorBody) -> Re
 /// The gateway's usual words for a status.
 pub(super) fn gateway_status(status: u16, body: ErrorBody) -> Response {
     let (code, text) = match status {
-        401 => (1, "Unauthorized"),
-        403 => (1, "Forbidden"),
-        413 => (1, "Request size limit exceeded"),
-        429 => (7003, "Too many requests for this account and resource within the last minute."),
-        500 => (1, "Database connection error"),
-        502 => (1, "Bad Gateway"),
-        503 => (1, "The system is overloaded for this resource."),
-        504 => (1, "Gateway Timeout"),
-        _ => (1, "Refused"),
+        401 => (Some(1), "Unauthorized"),
+        403 => (None, "Forbidden"),
+        413 => (None, "Request size limit exceeded"),
+        429 => (Some(7003), "Too many requests for this account and resource within the last minute."),
+        500 => (Some(1), "Database connection error"),
+        502 => (None, "Bad Gateway"),
+        503 => (None, "The system is overloaded for this resource."),
+        504 => (None, "Gateway Timeout"),
+        _ => (None, "Refused"),
     };
     gateway(status, code, text, body)
 }

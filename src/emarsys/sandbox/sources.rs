@@ -10,19 +10,20 @@ use super::{
     store::Store,
     value,
 };
+use crate::emarsys::ids::SourceId;
 
 pub(super) const FIRST_ID: u64 = 77;
 
 /// A contact source of the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSource {
-    id: u64,
+    id: SourceId,
     name: String,
 }
 
 impl StoredSource {
     /// The id.
-    pub fn id(&self) -> u64 {
+    pub fn id(&self) -> SourceId {
         self.id
     }
 
@@ -35,8 +36,8 @@ impl StoredSource {
 impl Sandbox {
     /// Adds a contact source and returns its id, also if its name exists already. Contacts can be written with no
     /// other `source_id`.
-    pub fn add_source(&self, name: &str) -> u64 {
-        self.shared.now(|account, _| account.store.sources.add(name))
+    pub fn add_source(&self, name: &str) -> SourceId {
+        SourceId::new(self.shared.now(|account, _| account.store.sources.add(name)))
     }
 
     /// All contact sources, by id.
@@ -47,7 +48,10 @@ impl Sandbox {
 
 impl Store {
     pub(super) fn source_snapshots(&self) -> Vec<StoredSource> {
-        self.sources.iter().map(|(id, name)| StoredSource { id, name: name.to_owned() }).collect()
+        self.sources
+            .iter()
+            .map(|(id, name)| StoredSource { id: SourceId::new(id), name: name.to_owned() })
+            .collect()
     }
 }
 

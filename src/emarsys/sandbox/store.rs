@@ -20,6 +20,7 @@ use super::{
     switches::EmailMatch,
     value::{self, Stored, canonical_number},
 };
+use crate::emarsys::ids::{ContactId, FieldId, ListId};
 
 const FIRST_CONTACT_ID: u64 = 700_001;
 const FIRST_LIST_ID: u64 = 4_711;
@@ -30,29 +31,29 @@ const FIRST_LIST_ID: u64 = 4_711;
 /// values: whoever fills a sandbox with real people should not print it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredContact {
-    id: u64,
-    values: BTreeMap<u32, Value>,
-    lists: BTreeSet<u64>,
+    id: ContactId,
+    values: BTreeMap<FieldId, Value>,
+    lists: BTreeSet<ListId>,
 }
 
 impl StoredContact {
     /// The internal id.
-    pub fn id(&self) -> u64 {
+    pub fn id(&self) -> ContactId {
         self.id
     }
 
     /// The value of a field as it reads back: text, an array of choice ids, or null if it has none.
-    pub fn value(&self, field: u32) -> &Value {
+    pub fn value(&self, field: FieldId) -> &Value {
         self.values.get(&field).unwrap_or(&Value::Null)
     }
 
     /// Every field that has a value.
-    pub fn values(&self) -> &BTreeMap<u32, Value> {
+    pub fn values(&self) -> &BTreeMap<FieldId, Value> {
         &self.values
     }
 
     /// The ids of the lists that it is in.
-    pub fn lists(&self) -> &BTreeSet<u64> {
+    pub fn lists(&self) -> &BTreeSet<ListId> {
         &self.lists
     }
 }
@@ -60,14 +61,14 @@ impl StoredContact {
 /// A contact list as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredList {
-    id: u64,
+    id: ListId,
     name: String,
-    members: BTreeSet<u64>,
+    members: BTreeSet<ContactId>,
 }
 
 impl StoredList {
     /// The id.
-    pub fn id(&self) -> u64 {
+    pub fn id(&self) -> ListId {
         self.id
     }
 
@@ -77,7 +78,7 @@ impl StoredList {
     }
 
     /// The ids of the contacts in it.
-    pub fn members(&self) -> &BTreeSet<u64> {
+    pub fn members(&self) -> &BTreeSet<ContactId> {
         &self.members
     }
 }
@@ -376,10 +377,12 @@ impl Store {
 
     pub(super) fn snapshot(&self, contact: u64) -> Option<StoredContact> {
         let kept = self.contacts.get(&contact)?;
-        let values = kept.values.iter().map(|(field, value)| (*field, value.to_json())).collect();
+        let values =
+            kept.values.iter().map(|(field, value)| (FieldId::new(*field), value.to_json())).collect();
         let inside = |list: &List| list.members.contains_key(&contact);
-        let lists = self.lists.iter().filter(|(_, list)| inside(list)).map(|(id, _)| *id).collect();
-        Some(StoredContact { id: contact, values, lists })
+        let lists =
+            self.lists.iter().filter(|(_, list)| inside(list)).map(|(id, _)| ListId::new(*id)).collect();
+        Some(StoredContact { id: ContactId::new(contact), values, lists })
     }
 
     pub(super) fn contact_snapshots(&self) -> Vec<StoredContact> {
@@ -388,9 +391,9 @@ impl Store {
 
     pub(super) fn list_snapshots(&self) -> Vec<StoredList> {
         let snapshot = |(id, list): (&u64, &List)| StoredList {
-            id: *id,
+            id: ListId::new(*id),
             name: list.name.clone(),
-            members: list.members.keys().copied().collect(),
+            members: list.members.keys().copied().map(ContactId::new).collect(),
         };
         self.lists.iter().map(snapshot).collect()
     }

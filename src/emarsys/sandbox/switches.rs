@@ -23,6 +23,7 @@ pub struct Switches {
     pub(super) exists_code: u16,
     pub(super) invalid_key: Scope,
     pub(super) unknown_field: Scope,
+    pub(super) invalid_source: Scope,
     pub(super) duplicates: Duplicates,
     pub(super) email_match: EmailMatch,
     pub(super) error_body: ErrorBody,
@@ -45,6 +46,8 @@ pub struct Switches {
     pub(super) getdata_result_left_out: bool,
     pub(super) getdata_rows_in_order: bool,
     pub(super) empty_errors_shown: bool,
+    pub(super) empty_objects_as_arrays: bool,
+    pub(super) empty_arrays_as_objects: bool,
     pub(super) found_id_as_number: bool,
     pub(super) long_texts_cut: bool,
     pub(super) bearer_error_body: ErrorBody,
@@ -56,6 +59,7 @@ pub struct Switches {
     pub(super) getdata_codes_as_text: bool,
     pub(super) segment_evaluation: Duration,
     pub(super) export_duration: Duration,
+    pub(super) export_ready_for: Duration,
     pub(super) exports_kept: Duration,
     pub(super) export_header_counted: bool,
     pub(super) export_header_repeated: bool,
@@ -99,7 +103,7 @@ pub enum EmailMatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorBody {
-    /// `{"replyCode":…,"replyText":…,"data":""}`
+    /// `{"replyCode":…,"replyText":…,"data":""}`, without `replyCode` where the documentation has none.
     Envelope,
     /// The text alone.
     Plain,
@@ -129,6 +133,7 @@ impl Default for Switches {
             exists_code: 2009,
             invalid_key: Scope::Row,
             unknown_field: Scope::Row,
+            invalid_source: Scope::Row,
             duplicates: Duplicates::FirstWins,
             email_match: EmailMatch::IgnoreCase,
             error_body: ErrorBody::Envelope,
@@ -144,13 +149,15 @@ impl Default for Switches {
             read_only_refused: false,
             dates_with_time: false,
             existing_members_counted: true,
-            existing_joins_list: false,
+            existing_joins_list: true,
             contact_ids_bare: false,
             deprecated_reads: true,
             query_without_return: false,
             getdata_result_left_out: false,
             getdata_rows_in_order: true,
             empty_errors_shown: false,
+            empty_objects_as_arrays: false,
+            empty_arrays_as_objects: false,
             found_id_as_number: false,
             long_texts_cut: false,
             bearer_error_body: ErrorBody::Envelope,
@@ -162,6 +169,7 @@ impl Default for Switches {
             getdata_codes_as_text: false,
             segment_evaluation: Duration::ZERO,
             export_duration: Duration::ZERO,
+            export_ready_for: Duration::ZERO,
             exports_kept: Duration::MAX,
             export_header_counted: false,
             export_header_repeated: false,
@@ -212,6 +220,12 @@ impl Switches {
     /// What an unknown field id in a row brings down: the row with 2007 (default), or the request with 2006.
     pub fn unknown_field(mut self, scope: Scope) -> Self {
         self.unknown_field = scope;
+        self
+    }
+
+    /// What a `source_id` that is none brings down, with 2013: the row (default) or the request.
+    pub fn invalid_source(mut self, scope: Scope) -> Self {
+        self.invalid_source = scope;
         self
     }
 
@@ -308,8 +322,9 @@ impl Switches {
         self
     }
 
-    /// Whether a contact that a create refuses as existing is put into the request's `contact_list_id` all the same.
-    /// Default no.
+    /// Whether a contact that a create refuses as existing is put into the request's `contact_list_id` all the same:
+    /// yes (default), as the list is said to get everybody whom the request identifies or creates. With several
+    /// contacts of one key value nobody is identified.
     pub fn existing_joins_list(mut self, yes: bool) -> Self {
         self.existing_joins_list = yes;
         self
@@ -343,6 +358,21 @@ impl Switches {
     /// Whether a contact batch without any failure says `"errors":[]`; by default it has no `errors` at all.
     pub fn empty_errors_shown(mut self, yes: bool) -> Self {
         self.empty_errors_shown = yes;
+        self
+    }
+
+    /// Whether an empty object is printed as `[]` also where it is `{}` by default, such as the `data` of a list that
+    /// was deleted. Empty `errors` are `[]` in any case, unless
+    /// [`empty_arrays_as_objects`](Self::empty_arrays_as_objects) says otherwise. Not for relational data.
+    pub fn empty_objects_as_arrays(mut self, yes: bool) -> Self {
+        self.empty_objects_as_arrays = yes;
+        self
+    }
+
+    /// Whether `data` and its members are printed as `{}` where they are `[]` by default: lists of rows or ids that
+    /// are empty, and empty `errors`. What lies deeper stays as it is. Default no; not for relational data.
+    pub fn empty_arrays_as_objects(mut self, yes: bool) -> Self {
+        self.empty_arrays_as_objects = yes;
         self
     }
 
@@ -421,6 +451,13 @@ impl Switches {
     /// none.
     pub fn export_duration(mut self, duration: Duration) -> Self {
         self.export_duration = duration;
+        self
+    }
+
+    /// How long an export whose file is made shows the status `ready` before it shows `done`; the file can be
+    /// downloaded with either. Default none, so that nobody sees `ready`.
+    pub fn export_ready_for(mut self, duration: Duration) -> Self {
+        self.export_ready_for = duration;
         self
     }
 

@@ -46,12 +46,19 @@ impl World {
         crate::watch::install();
         let host: Arc<dyn Host> = TestHost::shared();
         let sandbox = Sandbox::builder().host(Arc::clone(&host)).build();
-        let ada =
-            sandbox.add_contact([(3, json!("ada@shop.test")), (1, json!("Ada")), (2, json!("Lovelace"))]);
-        sandbox.add_contact([(3, json!("bob@shop.test")), (2, json!("Byron")), (31, json!(1))]);
+        let ada = sandbox.add_contact([
+            (FieldId::EMAIL, json!("ada@shop.test")),
+            (FieldId::FIRST_NAME, json!("Ada")),
+            (FieldId::LAST_NAME, json!("Lovelace")),
+        ]);
+        sandbox.add_contact([
+            (FieldId::EMAIL, json!("bob@shop.test")),
+            (FieldId::LAST_NAME, json!("Byron")),
+            (FieldId::OPT_IN, json!(1)),
+        ]);
         let list = sandbox.add_list("spring");
         sandbox.add_to_list(list, ada);
-        sandbox.add_index(11);
+        sandbox.add_index(FieldId::CITY);
         sandbox.add_table("shop", "orders", ["id"]);
         let criteria =
             json!({"type": "criteria", "field": "last_name", "operator": "equals", "value": "Lovelace"});
@@ -64,26 +71,25 @@ impl World {
         let client =
             Client::builder(credentials).host(host).retry(retry).in_process(&sandbox).build().unwrap();
         let segments = client.segments();
-        let segment = SegmentId::new(segment);
         let definition = calls::definition(segment);
         let combined = client.combined_segments().create("both", &definition).await.unwrap().id;
         let run = segments.run(segment).await.unwrap().id;
-        let contact_run = segments.run_for_contact(segment, ContactId::new(ada)).await.unwrap().id;
-        let export = client.exports().start(&calls::export(ListId::new(list))).await.unwrap().id();
+        let contact_run = segments.run_for_contact(segment, ada).await.unwrap().id;
+        let export = client.exports().start(&calls::export(list)).await.unwrap().id();
         let data = client.contacts().get_data(FieldId::EMAIL, &["ada@shop.test"], &[]).await.unwrap();
         let uid = match &data[..] {
             [reverse_etl::emarsys::Lookup::Found(ada)] => ada.uid().unwrap().to_owned(),
             other => panic!("{other:?}"),
         };
         let world = Self {
-            ada: ContactId::new(ada),
-            list: ListId::new(list),
+            ada,
+            list,
             segment,
-            other_segment: SegmentId::new(other_segment),
+            other_segment,
             combined,
-            field: FieldId::new(sandbox.add_field("Points", "numeric")),
-            source: SourceId::new(sandbox.add_source("crm")),
-            event: EventId::new(sandbox.add_event("shipped")),
+            field: sandbox.add_field("Points", "numeric"),
+            source: sandbox.add_source("crm"),
+            event: sandbox.add_event("shipped"),
             uid,
             run,
             contact_run,

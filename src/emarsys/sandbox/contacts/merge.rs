@@ -55,7 +55,7 @@ fn fields(cx: &Context<'_>, rules: Option<&Value>) -> Result<Vec<u32>, Failure> 
             return Err(Failure::bad(10_001, format!("Invalid merge rule for field id: {name}")));
         }
         if !field.is_read_only() {
-            fields.push(field.id());
+            fields.push(field.id);
         } else if cx.switches.read_only_refused {
             return Err(Failure::bad(2007, format!("Invalid field id: {name}")));
         }

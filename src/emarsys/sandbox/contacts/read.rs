@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use super::super::{
-    catalog::StoredField,
     context::Context,
     endpoint::Query,
     key::{self, Key},
@@ -120,7 +119,7 @@ fn wanted(cx: &Context<'_>, sent: Option<&Value>) -> Result<Vec<u32>, Failure> {
         Some(_) => return Err(Failure::bad(10_001, "Fields must be an array")),
     };
     if named.is_empty() {
-        return Ok(cx.catalog().fields().iter().map(StoredField::id).collect());
+        return Ok(cx.catalog().fields().iter().map(|field| field.id).collect());
     }
     let mut fields = Vec::with_capacity(named.len());
     for name in named {

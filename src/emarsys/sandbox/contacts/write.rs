@@ -70,13 +70,8 @@ fn write(cx: &mut Context<'_>, body: &Map<String, Value>, mode: Mode) -> Data {
         return Err(internal_key().into());
     }
     let list = cx.contact_list(body)?;
-    if cx.switches.unknown_field == Scope::Request {
-        let rows = batch.iter().flatten().flat_map(|row| row.keys());
-        let mut names =
-            rows.chain(body.keys().filter(|_| batch.is_none())).filter_map(|name| key::field_id(name));
-        if let Some(unknown) = names.find(|id| cx.catalog().field(*id).is_none()) {
-            return Err(Failure::bad(2006, format!("Invalid field id: {unknown}")));
-        }
+    for row in batch.as_deref().unwrap_or(&[body]) {
+        refuse_request(cx, row)?;
     }
     let mut writer = Writer { cx, key, mode, list, seen: HashSet::new(), created: HashSet::new() };
     match batch {
@@ -88,6 +83,29 @@ fn write(cx: &mut Context<'_>, body: &Map<String, Value>, mode: Mode) -> Data {
         }
         None => writer.single(body),
     }
+}
+
+/// What is wrong with a row and, as switched, brings the whole request down.
+fn refuse_request(cx: &Context<'_>, row: &Map<String, Value>) -> Result<(), Failure> {
+    if cx.switches.unknown_field == Scope::Request {
+        let mut fields = row.keys().filter_map(|name| key::field_id(name));
+        if let Some(unknown) = fields.find(|id| cx.catalog().field(*id).is_none()) {
+            return Err(Failure::bad(2006, format!("Invalid field id: {unknown}")));
+        }
+    }
+    if cx.switches.invalid_source == Scope::Request {
+        check_source(cx, row)?;
+    }
+    Ok(())
+}
+
+fn check_source(cx: &Context<'_>, row: &Map<String, Value>) -> Result<(), RowError> {
+    let Some(source) = row.get("source_id").filter(|source| !source.is_null()) else { return Ok(()) };
+    let source = value::text(source).unwrap_or_default();
+    if source.parse().is_ok_and(|id| cx.store.sources.has(id)) {
+        return Ok(());
+    }
+    Err(RowError::new(2013, format!("Invalid source id: {source}")))
 }
 
 /// The state of one request while its rows are carried out.
@@ -147,8 +165,10 @@ impl Writer<'_, '_> {
             ([], Mode::Update) => return Err(self.key.nobody(&sent)),
             ([], Mode::Create | Mode::Upsert) => self.create(row)?,
             (existing, Mode::Create) => {
-                if self.cx.switches.existing_joins_list {
-                    self.join(existing);
+                if let [contact] = existing
+                    && self.cx.switches.existing_joins_list
+                {
+                    self.join(*contact);
                 }
                 return Err(already_exists(self.key));
             }
@@ -165,7 +185,7 @@ impl Writer<'_, '_> {
             (_, Mode::Update | Mode::Upsert) => return Err(self.key.several(&sent)),
         };
         if !(written.created && self.cx.twist == Some(Twist::SkipList)) {
-            self.join(&[written.contact]);
+            self.join(written.contact);
         }
         Ok(written)
     }
@@ -228,13 +248,8 @@ impl Writer<'_, '_> {
 
     /// The values of a row, checked; `None` clears.
     fn values(&self, row: &Map<String, Value>) -> Result<Vec<(u32, Option<Stored>)>, RowError> {
+        check_source(self.cx, row)?;
         let mut values = Vec::with_capacity(row.len());
-        if let Some(source) = row.get("source_id").filter(|source| !source.is_null()) {
-            let source = value::text(source).unwrap_or_default();
-            if !source.parse().is_ok_and(|id| self.cx.store.sources.has(id)) {
-                return Err(RowError::new(2013, format!("Invalid source id: {source}")));
-            }
-        }
         for (name, value) in row {
             // Members that are no numbers are ignored, as the real service does: also a misspelt `keyId`.
             let Some(id) = key::field_id(name) else { continue };
@@ -251,11 +266,9 @@ impl Writer<'_, '_> {
         Ok(values)
     }
 
-    fn join(&mut self, contacts: &[u64]) {
+    fn join(&mut self, contact: u64) {
         if let Some(list) = self.list {
-            for contact in contacts {
-                self.cx.store.join(list, *contact, self.cx.now);
-            }
+            self.cx.store.join(list, contact, self.cx.now);
         }
     }
 }

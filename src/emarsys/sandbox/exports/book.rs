@@ -27,6 +27,8 @@ pub(super) struct Export {
     pub(super) body: Map<String, Value>,
     /// Whether its file can be downloaded.
     pub(super) local: bool,
+    /// Whether it comes to nothing.
+    pub(super) fails: bool,
     pub(super) file: File,
 }
 
@@ -35,9 +37,13 @@ pub(super) struct Export {
 pub(super) enum Progress {
     Scheduled,
     Running,
+    /// Its file is made, and can be downloaded.
+    Ready,
     Done,
     /// Done, and its file is not kept any more.
     Gone,
+    /// There is no file and never will be.
+    Failed,
 }
 
 impl Default for Exports {
@@ -67,14 +73,17 @@ impl Export {
     pub(super) fn progress(&self, now: SystemTime, switches: &Switches) -> Progress {
         let age = now.duration_since(self.created).unwrap_or(Duration::ZERO);
         let duration = switches.export_duration;
-        if age < duration / 2 {
-            Progress::Scheduled
-        } else if age < duration {
-            Progress::Running
-        } else if age.saturating_sub(duration) < switches.exports_kept {
-            Progress::Done
-        } else {
+        let Some(since) = age.checked_sub(duration) else {
+            return if age < duration / 2 { Progress::Scheduled } else { Progress::Running };
+        };
+        if self.fails {
+            Progress::Failed
+        } else if since >= switches.exports_kept {
             Progress::Gone
+        } else if since < switches.export_ready_for {
+            Progress::Ready
+        } else {
+            Progress::Done
         }
     }
 }

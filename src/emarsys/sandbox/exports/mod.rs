@@ -39,9 +39,11 @@ fn read(cx: &Context<'_>, id: u64) -> Data {
     let status = match progress {
         Progress::Scheduled => "scheduled",
         Progress::Running => "in progress",
+        Progress::Ready => "ready",
         Progress::Done | Progress::Gone => "done",
+        Progress::Failed => "error",
     };
-    let finished = matches!(progress, Progress::Done | Progress::Gone);
+    let finished = matches!(progress, Progress::Ready | Progress::Done | Progress::Gone);
     Ok(json!({
         "id": id.to_string(),
         "created": vienna::print(export.created),
@@ -65,8 +67,8 @@ fn download(cx: &Context<'_>, id: u64, query: &Query) -> Data {
         return Err(Failure::bad(10_001, format!("Invalid value for limit: {limit}")));
     }
     let missing = |code, text: &str| Failure::new(404, code, text);
-    let found = cx.store.exports.get(id);
-    let export = found.ok_or_else(|| missing(4006, "Internal error occurred. File was not found."))?;
+    let no_file = || missing(4006, "Internal error occurred. File was not found.");
+    let export = cx.store.exports.get(id).ok_or_else(no_file)?;
     if !export.local {
         return Err(missing(4004, "\"distribution_method\" of this export is not compatible."));
     }
@@ -75,6 +77,7 @@ fn download(cx: &Context<'_>, id: u64, query: &Query) -> Data {
             Err(missing(4005, "Export is currently in progress. Please wait until that has finished."))
         }
         Progress::Gone => Err(Failure::new(410, 4003, "Exported data is not available.")),
-        Progress::Done => Ok(json!(export.file.page(offset, limit, cx.switches))),
+        Progress::Failed => Err(no_file()),
+        Progress::Ready | Progress::Done => Ok(json!(export.file.page(offset, limit, cx.switches))),
     }
 }

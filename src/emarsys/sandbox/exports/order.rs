@@ -7,6 +7,7 @@ use super::{
         catalog::{Catalog, OPT_IN, StoredField},
         context::Context,
         endpoint::Endpoint,
+        faults::Twist,
         fields, key,
         reply::{Data, Failure},
         segments,
@@ -47,7 +48,7 @@ pub(super) fn place(cx: &mut Context<'_>, endpoint: Endpoint, body: Map<String, 
         }
         Endpoint::ExportList => ("contactlist", members(cx, required(&body, "contactlist")?)?),
         Endpoint::ExportSegment => ("filter", inside(cx, required(&body, "filter")?)?),
-        _ => return Err(Failure::not_served()),
+        other => return Err(Failure::not_served(other)),
     };
     let is_same = |export: &Export| export.kind == kind && export.body == body;
     let is_running = |export: &Export| {
@@ -59,7 +60,8 @@ pub(super) fn place(cx: &mut Context<'_>, endpoint: Endpoint, body: Map<String, 
         return Err(Failure::bad(4001, text));
     }
     let file = form.file(cx.store, &contacts);
-    let export = Export { kind, created: cx.now, body, local: method == "local", file };
+    let fails = cx.twist == Some(Twist::FailExport);
+    let export = Export { kind, created: cx.now, body, local: method == "local", fails, file };
     Ok(json!({ "id": cx.store.exports.add(export) }))
 }
 
@@ -110,7 +112,7 @@ impl Form {
         let header = std::iter::once("user_id".to_owned()).chain(names);
         let header = self.header.then(|| csv::line(header, self.delimiter));
         let cell = |contact: u64, field: &StoredField| {
-            store.value(contact, field.id()).map_or_else(String::new, |value| self.cell(store, field, value))
+            store.value(contact, field.id).map_or_else(String::new, |value| self.cell(store, field, value))
         };
         let row = |contact: &u64| {
             let cells = self.fields.iter().map(|field| cell(*contact, field));
@@ -122,12 +124,12 @@ impl Form {
     /// A value as an export shows it: choices by their labels, unless switched.
     fn cell(&self, store: &Store, field: &StoredField, value: &Stored) -> String {
         let choice = |id: u64| {
-            let label = store.catalog.choices(field.id()).and_then(|choices| choices.get(&id));
+            let label = store.catalog.choices(field.id).and_then(|choices| choices.get(&id));
             label.filter(|_| !self.choice_ids).cloned().unwrap_or_else(|| id.to_string())
         };
         match value {
             Stored::Choices(choices) => choices.iter().map(|id| choice(*id)).collect::<Vec<_>>().join(","),
-            Stored::Text(text) if field.id() == OPT_IN && !self.choice_ids => match text.as_str() {
+            Stored::Text(text) if field.id == OPT_IN && !self.choice_ids => match text.as_str() {
                 "1" => "True".to_owned(),
                 "2" => "False".to_owned(),
                 other => other.to_owned(),

@@ -145,8 +145,8 @@ pub(super) fn success(switches: &Switches, endpoint: Endpoint, data: &Value) -> 
 /// The gateway's words for a status. Two of them have another code here.
 pub(super) fn gateway_status(status: u16, body: ErrorBody) -> Response {
     match status {
-        403 => reply::gateway(403, 15_012, "Forbidden", body),
-        429 => reply::gateway(429, 15_011, "Too many requests.", body),
+        403 => reply::gateway(403, Some(15_012), "Forbidden", body),
+        429 => reply::gateway(429, Some(15_011), "Too many requests.", body),
         _ => reply::gateway_status(status, body),
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn parse(catalog: &Catalog, node: &Value) -> Result<Criteria, String>
                 |name: &str| named(name).ok_or_else(|| format!("Required field is missing: {name}."));
             let field = required("field")?.as_str().filter(|name| !name.is_empty());
             let field = catalog.fields().iter().find(|known| Some(known.string_id()) == field);
-            let field = field.ok_or("Criteria must point to a valid field.")?.id();
+            let field = field.ok_or("Criteria must point to a valid field.")?.id;
             let operator = required("operator")?.as_str().unwrap_or_default();
             if named("value").is_some_and(|sent| value::text(sent).is_none()) {
                 return Err("Criteria values should be scalar.".to_owned());
@@ -156,10 +156,10 @@ impl Test {
 
 /// What a choice of a field is called; the opt-in has two, although it is no choice field.
 fn label(catalog: &Catalog, field: &StoredField, choice: u64) -> Option<String> {
-    match (field.id(), choice) {
+    match (field.id, choice) {
         (OPT_IN, 1) => Some("true".to_owned()),
         (OPT_IN, 2) => Some("false".to_owned()),
-        _ => catalog.choices(field.id())?.get(&choice).cloned(),
+        _ => catalog.choices(field.id)?.get(&choice).cloned(),
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn call(cx: &mut Context<'_>, request: &Request, route: &Route) -> Da
         Endpoint::CreateCombinedSegment => combined::create(cx, &request.body),
         Endpoint::ReadCombinedSegment => combined::read(cx, route.id),
         Endpoint::UpdateCombinedSegment => combined::update(cx, route.id, &request.body),
-        _ => Err(Failure::not_served()),
+        other => Err(Failure::not_served(other)),
     }
 }
 

@@ -1,20 +1,20 @@
 use super::*;
 
 /// A segment of the contacts whose e-mail has this text in it.
-fn with_email(caller: &Caller, text: &str) -> u64 {
+fn with_email(caller: &Caller, text: &str) -> SegmentId {
     let tree = json!({"type": "criteria", "field": "email", "operator": "contains", "value": text});
     caller.sandbox.add_segment(text, &tree)
 }
 
-fn part(relation: &str, segments: &[u64]) -> Value {
-    let ids: Vec<String> = segments.iter().map(u64::to_string).collect();
+fn part(relation: &str, segments: &[SegmentId]) -> Value {
+    let ids: Vec<String> = segments.iter().map(SegmentId::to_string).collect();
     json!({"relation": relation, "segment_ids": ids})
 }
 
-fn create(caller: &Caller, name: &str, definition: &Value) -> u64 {
+fn create(caller: &Caller, name: &str, definition: &Value) -> SegmentId {
     let reply = caller.data("POST", "combinedsegments", &json!({"name": name, "definition": definition}));
     assert_eq!((&reply["name"], &reply["definition"]), (&json!(name), definition));
-    reply["id"].as_u64().unwrap()
+    SegmentId::new(reply["id"].as_u64().unwrap())
 }
 
 #[test]
@@ -72,7 +72,9 @@ fn combined_segments_are_listed_read_and_changed() {
     let criteria = format!("filter/{combined}/contact_criteria");
     assert_eq!(caller.refusal("GET", &criteria, &Value::Null), (400, 10_005));
     assert_eq!(caller.refusal("PUT", &criteria, &json!({})), (400, 10_005));
-    for (method, id) in [("GET", 99), ("POST", 99), ("GET", ada), ("POST", ada)] {
+    for (method, id) in
+        [("GET", SegmentId::new(99)), ("POST", SegmentId::new(99)), ("GET", ada), ("POST", ada)]
+    {
         assert_eq!(caller.refusal(method, &format!("combinedsegments/{id}"), &body), (404, 13_001));
     }
 }
@@ -92,7 +94,7 @@ fn combined_segment_follows_the_rules() {
         (json!({"name": "New", "definition": {"exclude": part("OR", &[ada])}}), 13_005),
         (json!({"name": "New", "definition": {"include": part("XOR", &[ada])}}), 13_005),
         (json!({"name": "New", "definition": {"include": part("OR", &[])}}), 13_005),
-        (json!({"name": "New", "definition": {"include": part("OR", &[99])}}), 13_005),
+        (json!({"name": "New", "definition": {"include": part("OR", &[SegmentId::new(99)])}}), 13_005),
         (json!({"name": "New", "definition": {"include": {"relation": "OR", "segment_ids": ["x"]}}}), 13_005),
     ] {
         assert_eq!(caller.refusal("POST", "combinedsegments", &body), (400, code), "{body}");
@@ -108,7 +110,7 @@ fn what_a_combined_segment_is_made_of_cannot_be_deleted() {
     let list = caller.sandbox.add_list("Customers");
     let tree = json!({"type": "criteria", "field": "email", "operator": "not_empty"});
     let body = json!({"name": "Of list", "baseContactListId": list, "contactCriteria": tree});
-    let segment: u64 = caller.data("PUT", "filter", &body)["id"].as_str().unwrap().parse().unwrap();
+    let segment: SegmentId = caller.data("PUT", "filter", &body)["id"].as_str().unwrap().parse().unwrap();
     let combined = create(&caller, "Combined", &json!({"include": part("OR", &[segment])}));
     let (delete, delete_list) =
         (format!("filter/{segment}/delete"), format!("contactlist/{list}/deletelist"));

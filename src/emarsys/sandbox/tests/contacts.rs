@@ -11,7 +11,7 @@ fn single_create_answers_with_a_number() {
     let caller = Caller::new();
     let data = caller.data("POST", "contact", &json!({"key_id": "3", "3": "ada@shop.test", "1": "Ada"}));
     assert_eq!(data, json!({"id": 700_001}));
-    assert_eq!(caller.sandbox.contact(700_001).unwrap().value(1), "Ada");
+    assert_eq!(caller.sandbox.contact(ContactId::new(700_001)).unwrap().value(FieldId::FIRST_NAME), "Ada");
 }
 
 #[test]
@@ -53,17 +53,35 @@ fn batch_create_names_those_who_exist_by_the_key_as_sent() {
 }
 
 #[test]
-fn created_contacts_join_the_list_and_existing_ones_do_not_unless_switched() {
-    for joins in [false, true] {
+fn create_puts_those_who_exist_into_the_list_too_unless_switched() {
+    for (switches, joins) in
+        [(Switches::default(), true), (Switches::default().existing_joins_list(false), false)]
+    {
+        let caller = Caller::switched(switches);
+        let ada = caller.person("ada@shop.test");
+        for _ in 0..2 {
+            caller.person("dup@shop.test");
+        }
+        let list = caller.sandbox.add_list("Customers");
+        let rows = json!([row("ada@shop.test"), row("dup@shop.test"), row("bob@shop.test")]);
+        let data = caller.data("POST", "contact", &json!({"contact_list_id": list, "contacts": rows}));
+        let bob = ContactId::new(data["ids"][0].as_u64().unwrap());
+        assert!(data["errors"]["ada@shop.test"]["2009"].is_string());
+        let members: Vec<_> = caller.sandbox.lists()[0].members().iter().copied().collect();
+        assert_eq!(members, if joins { vec![ada, bob] } else { vec![bob] });
+        assert!(caller.sandbox.contact(bob).unwrap().lists().contains(&list));
+    }
+}
+
+#[test]
+fn update_puts_whom_it_finds_into_the_list_whatever_a_create_does() {
+    for joins in [true, false] {
         let caller = Caller::switched(Switches::default().existing_joins_list(joins));
         let ada = caller.person("ada@shop.test");
         let list = caller.sandbox.add_list("Customers");
-        let body = json!({"contact_list_id": list, "contacts": [row("ada@shop.test"), row("bob@shop.test")]});
-        caller.data("POST", "contact", &body);
-        let members = &caller.sandbox.lists()[0];
-        assert_eq!(members.members().contains(&ada), joins);
-        assert!(members.members().contains(&(ada + 1)));
-        assert!(caller.sandbox.contact(ada + 1).unwrap().lists().contains(&list));
+        let rows = json!([row("ada@shop.test"), row("zoe@shop.test")]);
+        caller.data("PUT", "contact", &json!({"contact_list_id": list, "contacts": rows}));
+        assert_eq!(caller.sandbox.lists()[0].members().iter().copied().collect::<Vec<_>>(), [ada]);
     }
 }
 
@@ -112,7 +130,7 @@ fn update_creates_nobody() {
     }
     assert_eq!(caller.refusal("PUT", "contact", &row("zoe@shop.test")), (400, 2008));
     assert_eq!(caller.sandbox.contacts().len(), 1);
-    assert_eq!(caller.sandbox.contact(700_001).unwrap().value(1), "Ada");
+    assert_eq!(caller.sandbox.contact(ContactId::new(700_001)).unwrap().value(FieldId::FIRST_NAME), "Ada");
 }
 
 #[test]
@@ -129,7 +147,9 @@ fn ambiguous_key_is_2010() {
 #[test]
 fn bad_row_fails_alone_and_as_a_whole() {
     let caller = Caller::new();
-    let ada = caller.sandbox.add_contact([(3, json!("ada@shop.test")), (1, json!("Ada"))]);
+    let ada = caller
+        .sandbox
+        .add_contact([(FieldId::EMAIL, json!("ada@shop.test")), (FieldId::FIRST_NAME, json!("Ada"))]);
     let body = json!({"contacts": [{"3": "ada@shop.test", "1": "Eve", "14": "999"}, row("bob@shop.test")]});
     assert_eq!(
         caller.data("PUT", UPSERT, &body),
@@ -138,7 +158,7 @@ fn bad_row_fails_alone_and_as_a_whole() {
             "errors": {"ada@shop.test": {"2007": "Invalid choice id for field id: 14"}},
         })
     );
-    assert_eq!(caller.sandbox.contact(ada).unwrap().value(1), "Ada");
+    assert_eq!(caller.sandbox.contact(ada).unwrap().value(FieldId::FIRST_NAME), "Ada");
     assert_eq!(caller.refusal("PUT", "contact", &json!({"3": "ada@shop.test", "14": "999"})), (400, 2007));
 }
 
@@ -172,7 +192,7 @@ fn invalid_key_field_speaks_for_the_whole_batch() {
 fn misspelt_key_id_is_ignored() {
     let caller = Caller::new();
     caller.data("PUT", UPSERT, &json!({"keyId": "1", "contacts": [{"3": "ada@shop.test", "uid": "x"}]}));
-    assert_eq!(caller.sandbox.contacts()[0].value(3), "ada@shop.test");
+    assert_eq!(caller.sandbox.contacts()[0].value(FieldId::EMAIL), "ada@shop.test");
 }
 
 #[test]
@@ -205,7 +225,7 @@ fn read_only_field_is_ignored_or_refused() {
     let body = json!({"contacts": [{"3": "ada@shop.test", "27": "5"}]});
     let caller = Caller::new();
     caller.data("PUT", UPSERT, &body);
-    assert_eq!(caller.sandbox.contacts()[0].value(27), &Value::Null);
+    assert_eq!(caller.sandbox.contacts()[0].value(FieldId::VISIT_DURATION), &Value::Null);
     let caller = Caller::switched(Switches::default().read_only_refused(true));
     assert!(caller.data("PUT", UPSERT, &body)["errors"]["ada@shop.test"]["2007"].is_string());
 }
@@ -213,12 +233,21 @@ fn read_only_field_is_ignored_or_refused() {
 #[test]
 fn omitted_field_stays_and_null_or_empty_text_clears() {
     let caller = Caller::new();
-    let values = [(3, json!("ada@shop.test")), (1, json!("Ada")), (2, json!("King")), (31, json!("1"))];
+    let values = [
+        (FieldId::EMAIL, json!("ada@shop.test")),
+        (FieldId::FIRST_NAME, json!("Ada")),
+        (FieldId::LAST_NAME, json!("King")),
+        (FieldId::OPT_IN, json!("1")),
+    ];
     let ada = caller.sandbox.add_contact(values);
     caller.data("PUT", "contact", &json!({"3": "ada@shop.test", "2": "", "31": null}));
     let contact = caller.sandbox.contact(ada).unwrap();
     assert_eq!(
-        [contact.value(1), contact.value(2), contact.value(31)],
+        [
+            contact.value(FieldId::FIRST_NAME),
+            contact.value(FieldId::LAST_NAME),
+            contact.value(FieldId::OPT_IN)
+        ],
         [&json!("Ada"), &Value::Null, &Value::Null]
     );
 }
@@ -231,10 +260,10 @@ fn repeated_key_in_a_batch_counts_once_unless_switched() {
     let data = caller.data("PUT", UPSERT, &body);
     assert_eq!(data["ids"], json!([700_001]));
     assert!(data["errors"]["ADA@shop.test"]["2010"].is_string());
-    assert_eq!(caller.sandbox.contacts()[0].value(1), "first");
+    assert_eq!(caller.sandbox.contacts()[0].value(FieldId::FIRST_NAME), "first");
     let caller = Caller::switched(Switches::default().duplicates(Duplicates::LastWins));
     assert_eq!(caller.data("PUT", UPSERT, &body), json!({"ids": [700_001, "700001"]}));
-    assert_eq!(caller.sandbox.contacts()[0].value(1), "last");
+    assert_eq!(caller.sandbox.contacts()[0].value(FieldId::FIRST_NAME), "last");
 }
 
 #[test]
@@ -252,7 +281,7 @@ fn emails_are_compared_as_switched_and_kept_as_sent() {
             (same_case, same_blanks),
             "{email_match:?}"
         );
-        assert_eq!(caller.sandbox.contacts()[0].value(3), "Ada@Shop.test");
+        assert_eq!(caller.sandbox.contacts()[0].value(FieldId::EMAIL), "Ada@Shop.test");
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::emarsys::EventId;
 
 #[test]
 fn event_is_triggered_for_one_contact() {
@@ -49,7 +50,7 @@ fn event_is_refused_with_the_code_of_what_is_wrong() {
         body
     };
     for (id, body, code) in [
-        (99, with("data", json!({})), 5001),
+        (EventId::new(99), with("data", json!({})), 5001),
         (event, with("data", json!({"x": "y".repeat(100_000)})), 5008),
         (event, with("data", json!("{")), 5009),
         (event, with("event_time", json!("soon")), 5010),

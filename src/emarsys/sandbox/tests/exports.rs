@@ -38,20 +38,21 @@ fn list_is_exported_as_csv() {
     caller.sandbox.add_choice(sports, 1, "Running");
     caller.sandbox.add_choice(sports, 2, "Swimming");
     let ada = caller.sandbox.add_contact([
-        (3, json!("ada@shop.test")),
-        (1, json!("Ada, \"the\" first")),
-        (5, json!("2")),
-        (31, json!("1")),
+        (FieldId::EMAIL, json!("ada@shop.test")),
+        (FieldId::FIRST_NAME, json!("Ada, \"the\" first")),
+        (FieldId::GENDER, json!("2")),
+        (FieldId::OPT_IN, json!("1")),
         (sports, json!([1, 2])),
     ]);
-    let bob = caller.sandbox.add_contact([(3, json!("bob@shop.test")), (31, json!("2"))]);
+    let bob =
+        caller.sandbox.add_contact([(FieldId::EMAIL, json!("bob@shop.test")), (FieldId::OPT_IN, json!("2"))]);
     caller.person("zoe@shop.test");
     let list = caller.sandbox.add_list("Customers");
     for contact in [ada, bob] {
         caller.sandbox.add_to_list(list, contact);
     }
     let more = json!({"contactlist": list.to_string(), "add_field_names_header": 1, "language": "en"});
-    let body = order(&[3, 1, 5, 31, sports], &more);
+    let body = order(&[3, 1, 5, 31, sports.get()], &more);
     let export = place(&caller, "email/getcontacts", &body);
     let expected = "user_id,Email,First Name,Gender,Opt-In,Sports\n\
                     700001,ada@shop.test,\"Ada, \"\"the\"\" first\",Female,True,\"Running,Swimming\"\n\
@@ -75,7 +76,11 @@ fn list_is_exported_as_csv() {
 #[test]
 fn choices_are_exported_by_id_when_switched() {
     let caller = Caller::switched(Switches::default().export_choice_ids(true));
-    let ada = caller.sandbox.add_contact([(5, json!("2")), (31, json!("1")), (1, json!("Ada, A."))]);
+    let ada = caller.sandbox.add_contact([
+        (FieldId::GENDER, json!("2")),
+        (FieldId::OPT_IN, json!("1")),
+        (FieldId::FIRST_NAME, json!("Ada, A.")),
+    ]);
     let list = caller.sandbox.add_list("Customers");
     caller.sandbox.add_to_list(list, ada);
     let more = json!({"contactlist": list, "delimiter": ";", "add_field_names_header": "0"});
@@ -149,7 +154,7 @@ fn changes_are_exported_whoever_made_them() {
         update(json!({"3": "bob@shop.test", "31": 1}));
         // The same values again are no change.
         update(json!({"3": "dan@shop.test", "1": "Dan"}));
-        caller.sandbox.set_value(700_003, 3, &json!("cem@other.test"));
+        caller.sandbox.set_value(ContactId::new(700_003), FieldId::EMAIL, &json!("cem@other.test"));
         caller.data("POST", "contact", &json!({"3": "new@shop.test"}));
         let more = json!({"time_range": ["2026-03-02", "2026-03-02"], "origin": "api", "origin_id": "0"});
         assert_eq!(exported(&caller, "contact/getchanges", &more), expected);
@@ -193,6 +198,43 @@ fn export_is_scheduled_in_progress_done_and_gone() {
 }
 
 #[test]
+fn export_is_ready_before_it_is_done_when_switched() {
+    let minute = Duration::from_secs(60);
+    let caller = patient(Switches::default().export_duration(minute).export_ready_for(minute));
+    let body = order(&[3], &json!({"filter": 0}));
+    let export = place(&caller, "export/filter", &body);
+    let seen = || {
+        let state = caller.get(&format!("export/{export}"));
+        (state["status"].clone(), state["file_name"].is_string())
+    };
+    caller.clock.advance(minute);
+    assert_eq!(seen(), (json!("ready"), true));
+    assert_eq!(download(&caller, &format!("export/{export}/data")), "user_id,Email\n");
+    // It is not running any more.
+    place(&caller, "export/filter", &body);
+    caller.clock.advance(minute);
+    assert_eq!(seen(), (json!("done"), true));
+}
+
+#[test]
+fn export_that_fails_has_no_file_and_can_be_asked_for_again() {
+    let minute = Duration::from_secs(60);
+    let caller = patient(Switches::default().export_duration(minute));
+    caller.sandbox.fail(Fault::fail_export().on(Endpoint::ExportSegment));
+    let body = order(&[3], &json!({"filter": 0}));
+    let export = place(&caller, "export/filter", &body);
+    let path = format!("export/{export}");
+    assert_eq!(caller.get(&path)["status"], "scheduled");
+    caller.clock.advance(minute);
+    let state = caller.get(&path);
+    assert_eq!((&state["status"], &state["file_name"]), (&json!("error"), &Value::Null));
+    assert_eq!(caller.refusal("GET", &format!("{path}/data"), &Value::Null), (404, 4006));
+    let again = place(&caller, "export/filter", &body);
+    caller.clock.advance(minute);
+    assert_eq!(download(&caller, &format!("export/{again}/data")), "user_id,Email\n");
+}
+
+#[test]
 fn only_local_exports_can_be_downloaded() {
     let caller = Caller::new();
     for method in ["sftp", "ftp", "mail"] {
@@ -203,7 +245,6 @@ fn only_local_exports_can_be_downloaded() {
     }
     assert_eq!(caller.refusal("GET", "export/99", &Value::Null), (400, 10_001));
     assert_eq!(caller.refusal("GET", "export/99/data", &Value::Null), (404, 4006));
-    assert_eq!(caller.refusal("POST", "email/getresponses", &json!({})), (400, 4002));
     assert_eq!(caller.refusal("GET", "export/x", &Value::Null), (400, 1));
 }
 

@@ -68,11 +68,11 @@ fn late_requests_take_effect_before_the_request_that_comes_after_their_time() {
     name("first");
     caller.clock.advance(Duration::from_secs(10));
     caller.get("settings");
-    assert_eq!(caller.sandbox.contacts()[0].value(1), "first");
+    assert_eq!(caller.sandbox.contacts()[0].value(FieldId::FIRST_NAME), "first");
     caller.clock.advance(Duration::from_secs(60));
-    assert_eq!(caller.sandbox.contacts()[0].value(1), "second");
+    assert_eq!(caller.sandbox.contacts()[0].value(FieldId::FIRST_NAME), "second");
     name("third");
-    assert_eq!(caller.sandbox.contacts()[0].value(1), "third");
+    assert_eq!(caller.sandbox.contacts()[0].value(FieldId::FIRST_NAME), "third");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn cut_and_disguised_answers_were_applied() {
     caller.sandbox.fail(Fault::answer_applied(504, "Gateway Timeout"));
     let body = json!({"3": "ada@shop.test", "1": "Ada"});
     assert_eq!(caller.response("PUT", "contact", &body).status(), 504);
-    assert_eq!(caller.sandbox.contacts()[0].value(1), "Ada");
+    assert_eq!(caller.sandbox.contacts()[0].value(FieldId::FIRST_NAME), "Ada");
 }
 
 #[test]
@@ -134,11 +134,11 @@ fn overtaken_creation_meets_a_contact_that_exists() {
     caller.sandbox.fail(Fault::overtake());
     let data = caller.data("POST", "contact", &body);
     assert!(data["errors"]["ada@shop.test"]["2009"].is_string(), "{data}");
-    assert_eq!(caller.sandbox.contacts()[0].value(1), &Value::Null);
-    caller.sandbox.delete_contact(700_001);
+    assert_eq!(caller.sandbox.contacts()[0].value(FieldId::FIRST_NAME), &Value::Null);
+    caller.sandbox.delete_contact(ContactId::new(700_001));
     caller.sandbox.fail(Fault::overtake());
     assert_eq!(caller.data("PUT", UPSERT, &body), json!({"ids": ["700002"]}));
-    assert_eq!(caller.sandbox.contacts()[0].value(1), "Ada");
+    assert_eq!(caller.sandbox.contacts()[0].value(FieldId::FIRST_NAME), "Ada");
 }
 
 #[test]

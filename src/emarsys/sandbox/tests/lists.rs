@@ -1,6 +1,6 @@
 use super::*;
 
-fn members(caller: &Caller, list: u64) -> Vec<u64> {
+fn members(caller: &Caller, list: ListId) -> Vec<ContactId> {
     let lists = caller.sandbox.lists();
     lists.iter().find(|known| known.id() == list).unwrap().members().iter().copied().collect()
 }
@@ -35,7 +35,7 @@ fn list_creation_shows_errors_only_if_members_were_sent() {
         create(json!({"name": "C", "key_id": 3, "external_ids": ["ada@shop.test", "zoe@shop.test"]})),
         json!({"id": 4_713, "errors": {"zoe@shop.test": error}})
     );
-    assert_eq!(members(&caller, 4_713), [700_001]);
+    assert_eq!(members(&caller, ListId::new(4_713)), [ContactId::new(700_001)]);
     assert_eq!(caller.sandbox.contacts().len(), 1);
 }
 
@@ -113,7 +113,7 @@ fn edits_are_refused_as_a_whole() {
     let caller = Caller::new();
     let list = caller.sandbox.add_list("Customers");
     for (list, body, code) in [
-        (99, json!({"external_ids": []}), 3004),
+        (ListId::new(99), json!({"external_ids": []}), 3004),
         (list, json!({}), 3003),
         (list, json!({"external_ids": vec![1; 10_001]}), 3002),
         (list, json!({"key_id": "999", "external_ids": ["a"]}), 2004),
@@ -135,6 +135,7 @@ fn lists_are_counted_renamed_and_deleted() {
     let rename = format!("contactlist/{list}/rename");
     assert_eq!(caller.data("POST", &rename, &json!({"name": "New"})), json!({"id": list, "name": "New"}));
     assert_eq!(caller.refusal("POST", &rename, &json!({})), (400, 3004));
+    assert_eq!(caller.refusal("POST", &rename, &json!({"name": "x\u{7}"})), (400, 3004));
     assert_eq!(caller.refusal("POST", &rename, &json!({"name": "taken"})), (400, 3005));
     let delete = format!("contactlist/{list}/deletelist");
     assert_eq!(caller.data("POST", &delete, &Value::Null), json!({}));
@@ -147,14 +148,14 @@ fn lists_are_counted_renamed_and_deleted() {
 fn member_ids_come_in_pages_as_numbers() {
     let caller = Caller::new();
     let list = caller.sandbox.add_list("Customers");
-    let contacts: Vec<u64> = (0..5).map(|number| caller.person(&format!("{number}@shop.test"))).collect();
+    let contacts: Vec<_> = (0..5).map(|number| caller.person(&format!("{number}@shop.test"))).collect();
     for contact in &contacts {
         caller.sandbox.add_to_list(list, *contact);
     }
     let (mut path, mut read, mut pages) = (format!("contactlist/{list}/contactIds?$top=2"), Vec::new(), 0);
     loop {
         let page = caller.get(&path);
-        read.extend(page["value"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()));
+        read.extend(page["value"].as_array().unwrap().iter().map(|id| ContactId::new(id.as_u64().unwrap())));
         pages += 1;
         let Some(next) = page["next"].as_str() else { break };
         path = next.strip_prefix('/').unwrap().to_owned();

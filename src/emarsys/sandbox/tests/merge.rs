@@ -1,14 +1,18 @@
 use super::*;
 
-fn two(caller: &Caller) -> [u64; 2] {
+fn two(caller: &Caller) -> [ContactId; 2] {
     [
         caller.sandbox.add_contact([
-            (3, json!("old@shop.test")),
-            (1, json!("Ada")),
-            (2, json!("Lovelace")),
-            (5, json!("2")),
+            (FieldId::EMAIL, json!("old@shop.test")),
+            (FieldId::FIRST_NAME, json!("Ada")),
+            (FieldId::LAST_NAME, json!("Lovelace")),
+            (FieldId::GENDER, json!("2")),
         ]),
-        caller.sandbox.add_contact([(3, json!("new@shop.test")), (1, json!("A.")), (4, json!("1815-12-10"))]),
+        caller.sandbox.add_contact([
+            (FieldId::EMAIL, json!("new@shop.test")),
+            (FieldId::FIRST_NAME, json!("A.")),
+            (FieldId::BIRTH_DATE, json!("1815-12-10")),
+        ]),
     ]
 }
 
@@ -32,9 +36,12 @@ fn merge_copies_the_fields_with_a_rule_and_keeps_the_others() {
     body["contact_list_id"] = json!(list);
     assert_eq!(caller.data("POST", "contact/merge", &body), "");
     let merged = caller.sandbox.contact(target).unwrap();
-    assert_eq!((merged.value(1), merged.value(3)), (&json!("Ada"), &json!("new@shop.test")));
-    assert_eq!(merged.value(2), &Value::Null, "without a rule nothing is copied");
-    assert_eq!(merged.value(4), &Value::Null, "an empty value is copied, too");
+    assert_eq!(
+        (merged.value(FieldId::FIRST_NAME), merged.value(FieldId::EMAIL)),
+        (&json!("Ada"), &json!("new@shop.test"))
+    );
+    assert_eq!(merged.value(FieldId::LAST_NAME), &Value::Null, "without a rule nothing is copied");
+    assert_eq!(merged.value(FieldId::BIRTH_DATE), &Value::Null, "an empty value is copied, too");
     assert!(merged.lists().contains(&list));
     assert_eq!(caller.sandbox.contact(source), before);
 }

@@ -5,6 +5,7 @@ mod auth;
 mod campaigns;
 mod combined;
 mod contacts;
+mod empty;
 mod events;
 mod exports;
 mod faults;
@@ -140,8 +141,8 @@ impl Caller {
         (status, reply["replyCode"].as_u64().unwrap())
     }
 
-    fn person(&self, email: &str) -> u64 {
-        self.sandbox.add_contact([(3, json!(email))])
+    fn person(&self, email: &str) -> ContactId {
+        self.sandbox.add_contact([(FieldId::EMAIL, json!(email))])
     }
 }
 

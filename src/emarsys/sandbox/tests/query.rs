@@ -1,7 +1,9 @@
 use super::*;
 
-fn three(caller: &Caller) -> [u64; 3] {
-    let contact = |email: &str, first: Value| caller.sandbox.add_contact([(3, json!(email)), (1, first)]);
+fn three(caller: &Caller) -> [ContactId; 3] {
+    let contact = |email: &str, first: Value| {
+        caller.sandbox.add_contact([(FieldId::EMAIL, json!(email)), (FieldId::FIRST_NAME, first)])
+    };
     [
         contact("ada@shop.test", json!("Ada")),
         contact("bob@shop.test", json!("Bob")),
@@ -9,8 +11,8 @@ fn three(caller: &Caller) -> [u64; 3] {
     ]
 }
 
-fn ids(data: &Value) -> Vec<u64> {
-    data["result"].as_array().unwrap().iter().map(|row| row["id"].as_u64().unwrap()).collect()
+fn ids(data: &Value) -> Vec<ContactId> {
+    data["result"].as_array().unwrap().iter().map(|row| ContactId::new(row["id"].as_u64().unwrap())).collect()
 }
 
 #[test]
@@ -47,21 +49,21 @@ fn only_indexed_fields_can_be_a_filter() {
     let caller = Caller::new();
     let [ada, _, eve] = three(&caller);
     assert_eq!(ids(&caller.get("contact/query/?return=1&3=ADA@shop.test")), [ada]);
-    assert_eq!(ids(&caller.get("contact/query/?return=1&3=zoe@shop.test")), [0; 0]);
+    assert_eq!(ids(&caller.get("contact/query/?return=1&3=zoe@shop.test")), []);
     let path = "contact/query/?return=3&1=Ada";
     assert_eq!(caller.refusal("GET", path, &Value::Null), (400, 2015));
-    caller.sandbox.add_index(1);
+    caller.sandbox.add_index(FieldId::FIRST_NAME);
     assert_eq!(ids(&caller.get(path)), [ada]);
     assert_eq!(ids(&caller.get("contact/query/?return=3&1=")), [eve]);
-    assert_eq!(ids(&caller.get("contact/query/?return=3&1=Ada&3=bob@shop.test")), [0; 0]);
+    assert_eq!(ids(&caller.get("contact/query/?return=3&1=Ada&3=bob@shop.test")), []);
 }
 
 #[test]
 fn several_choices_are_a_filter_and_a_key() {
     let caller = Caller::new();
     let sports = caller.sandbox.add_field("Sports", "multichoice");
-    let ada = caller.sandbox.add_contact([(3, json!("ada@shop.test")), (sports, json!([1, 2]))]);
-    caller.sandbox.add_contact([(3, json!("bob@shop.test")), (sports, json!([1]))]);
+    let ada = caller.sandbox.add_contact([(FieldId::EMAIL, json!("ada@shop.test")), (sports, json!([1, 2]))]);
+    caller.sandbox.add_contact([(FieldId::EMAIL, json!("bob@shop.test")), (sports, json!([1]))]);
     caller.sandbox.add_index(sports);
     assert_eq!(ids(&caller.get(&format!("contact/query/?return=3&{sports}=2,1"))), [ada]);
     assert_eq!(caller.get(&format!("contact/?{sports}=1,2")), json!({"id": ada.to_string()}));
@@ -110,5 +112,5 @@ fn query_sees_new_contacts_late_when_switched() {
         assert_eq!(caller.get(&format!("contact/query/?return=3{filter}"))["result"], json!([]));
     }
     caller.clock.advance(Duration::from_secs(5));
-    assert_eq!(ids(&caller.get("contact/query/?return=3")), [700_001]);
+    assert_eq!(ids(&caller.get("contact/query/?return=3")), [ContactId::new(700_001)]);
 }

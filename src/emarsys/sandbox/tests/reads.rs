@@ -70,7 +70,8 @@ fn checkids_refuses_what_is_no_list_or_too_long() {
 fn getdata_answers_found_rows_and_a_list_of_errors() {
     let caller = Caller::new();
     let sports = caller.sandbox.add_field("Sports", "multichoice");
-    let values = [(3, json!("ada@shop.test")), (31, json!(1)), (sports, json!([2, 5]))];
+    let values =
+        [(FieldId::EMAIL, json!("ada@shop.test")), (FieldId::OPT_IN, json!(1)), (sports, json!([2, 5]))];
     let ada = caller.sandbox.add_contact(values);
     let body = json!({
         "keyId": "3",
@@ -223,12 +224,54 @@ fn wrong_verbs_and_addresses_are_refused() {
         ("POST", "contactlist/wrong-id/add", 400, 1),
         ("POST", "contactlist/4711/remove", 400, 1),
         ("GET", "segment", 400, 1),
+        ("POST", "email/getresponses", 400, 1),
     ] {
         assert_eq!(caller.refusal(method, path, &Value::Null), (status, code), "{method} {path}");
     }
     let (_, reply) = caller.call("POST", "contactlist/wrong-id/add", &Value::Null);
     assert_eq!(reply["replyText"], "Action Wrong-id is invalid.");
-    let elsewhere = whole(caller.sandbox.handle(&Request::new("GET", "/")));
-    assert_eq!(elsewhere.status(), 404);
     assert_eq!(whole(caller.sandbox.handle(&Request::new("GET", "/healthcheck"))).status(), 200);
+}
+
+#[test]
+fn path_that_is_not_served_is_named_without_ids() {
+    let caller = Caller::new();
+    let text = |method: &str, path: &str| caller.call(method, path, &Value::Null).1["replyText"].clone();
+    for (method, path, told) in [
+        (
+            "POST",
+            "contact/last_change",
+            "Action Last_change is invalid: the sandbox does not serve POST contact/last_change",
+        ),
+        (
+            "GET",
+            "email/77/launch/?x=y",
+            "Action Launch is invalid: the sandbox does not serve GET email/{id}/launch",
+        ),
+        (
+            "POST",
+            "contactlist/7/remove",
+            "Action Remove is invalid: the sandbox does not serve POST contactlist/{id}/remove",
+        ),
+        ("GET", "filter/7/a/b", "Action B is invalid: the sandbox does not serve GET filter/{id}/a/b"),
+        (
+            "GET",
+            "export/7/ada@shop.test/b",
+            "Action B is invalid: the sandbox does not serve GET export/{id}/{id}/b",
+        ),
+    ] {
+        assert_eq!(text(method, path), told);
+    }
+    for (path, told) in [
+        ("/", "GET /"),
+        ("/api/v4/contact/7", "GET /api/{id}/contact/{id}"),
+        ("/api/rds/v1/connections", "GET connections"),
+    ] {
+        let mut request = caller.request("GET", "", &Value::Null);
+        path.clone_into(&mut request.target);
+        let response = whole(caller.sandbox.handle(&request));
+        let reply: Value = serde_json::from_str(response.body()).unwrap();
+        let expected = json!({"replyText": format!("the sandbox does not serve {told}"), "data": ""});
+        assert_eq!((response.status(), reply), (404, expected), "{path}");
+    }
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-fn everybody_with_email(caller: &Caller) -> u64 {
+fn everybody_with_email(caller: &Caller) -> SegmentId {
     let tree =
         json!({"type": "criteria", "field": "email", "operator": "not_empty", "value": "is_not_empty"});
     caller.sandbox.add_segment("With e-mail", &tree)
@@ -17,9 +17,11 @@ fn start(caller: &Caller, path: &str) -> String {
 fn run_makes_a_list_and_counts() {
     let caller = Caller::new();
     let segment = everybody_with_email(&caller);
-    let ada = caller.sandbox.add_contact([(3, json!("ada@shop.test")), (31, json!("1"))]);
-    let bob = caller.sandbox.add_contact([(3, json!("bob@shop.test")), (31, json!("2"))]);
-    caller.sandbox.add_contact([(1, json!("Zoe"))]);
+    let ada =
+        caller.sandbox.add_contact([(FieldId::EMAIL, json!("ada@shop.test")), (FieldId::OPT_IN, json!("1"))]);
+    let bob =
+        caller.sandbox.add_contact([(FieldId::EMAIL, json!("bob@shop.test")), (FieldId::OPT_IN, json!("2"))]);
+    caller.sandbox.add_contact([(FieldId::FIRST_NAME, json!("Zoe"))]);
     let run = start(&caller, &format!("filter/{segment}/runs"));
     let list = caller.sandbox.lists()[0].id();
     let result = json!({"contact_list_id": list, "user_count": 2, "opt_in_count": 1, "duration": 0});
@@ -84,7 +86,7 @@ fn run_of_a_segment_that_is_deleted_meanwhile_fails() {
 fn one_contact_is_asked_for_in_a_run() {
     let caller = Caller::switched(Switches::default().segment_evaluation(Duration::from_secs(1)));
     let (segment, ada) = (everybody_with_email(&caller), caller.person("ada@shop.test"));
-    let zoe = caller.sandbox.add_contact([(1, json!("Zoe"))]);
+    let zoe = caller.sandbox.add_contact([(FieldId::FIRST_NAME, json!("Zoe"))]);
     let runs = [ada, zoe]
         .map(|contact| start(&caller, &format!("filter/{segment}/single_runs?contact_id={contact}")));
     let read = |run: &String| caller.get(&format!("filter/single_runs/{run}"));

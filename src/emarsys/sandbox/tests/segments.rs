@@ -5,12 +5,12 @@ fn criteria(field: &str, operator: &str, value: &str) -> Value {
 }
 
 /// The contacts of a new segment with these criteria.
-fn evaluated(caller: &Caller, criteria: &Value) -> Vec<u64> {
+fn evaluated(caller: &Caller, criteria: &Value) -> Vec<ContactId> {
     let segment = caller.sandbox.add_segment("Tried", criteria);
     ids(&caller.get(&format!("filter/{segment}/contacts?limit=1000")))
 }
 
-fn ids(data: &Value) -> Vec<u64> {
+fn ids(data: &Value) -> Vec<ContactId> {
     data.as_array().unwrap().iter().map(|id| id.as_str().unwrap().parse().unwrap()).collect()
 }
 
@@ -98,23 +98,23 @@ fn criteria_are_evaluated_by_the_type_of_their_field() {
     caller.sandbox.add_choice(sports, 1, "Running");
     caller.sandbox.add_choice(sports, 2, "Swimming");
     let ada = caller.sandbox.add_contact([
-        (3, json!("ada@shop.test")),
-        (1, json!("Ada")),
-        (4, json!("1990-05-01")),
-        (5, json!("2")),
-        (31, json!("1")),
+        (FieldId::EMAIL, json!("ada@shop.test")),
+        (FieldId::FIRST_NAME, json!("Ada")),
+        (FieldId::BIRTH_DATE, json!("1990-05-01")),
+        (FieldId::GENDER, json!("2")),
+        (FieldId::OPT_IN, json!("1")),
         (points, json!("100")),
         (sports, json!([1, 2])),
     ]);
     let bob = caller.sandbox.add_contact([
-        (3, json!("Bob@Other.test")),
-        (4, json!("1980-05-01")),
-        (5, json!("1")),
-        (31, json!("2")),
+        (FieldId::EMAIL, json!("Bob@Other.test")),
+        (FieldId::BIRTH_DATE, json!("1980-05-01")),
+        (FieldId::GENDER, json!("1")),
+        (FieldId::OPT_IN, json!("2")),
         (points, json!("20.0")),
         (sports, json!([2])),
     ]);
-    let zoe = caller.sandbox.add_contact([(3, json!("zoe@shop.test"))]);
+    let zoe = caller.sandbox.add_contact([(FieldId::EMAIL, json!("zoe@shop.test"))]);
     for (field, operator, value, expected) in [
         ("email", "equals", "bob@other.test", vec![bob]),
         ("email", "contains", "@SHOP.test", vec![ada, zoe]),
@@ -142,7 +142,9 @@ fn criteria_are_evaluated_by_the_type_of_their_field() {
 #[test]
 fn trees_of_criteria_are_evaluated() {
     let caller = Caller::new();
-    let person = |email: &str, name: &str| caller.sandbox.add_contact([(3, json!(email)), (1, json!(name))]);
+    let person = |email: &str, name: &str| {
+        caller.sandbox.add_contact([(FieldId::EMAIL, json!(email)), (FieldId::FIRST_NAME, json!(name))])
+    };
     let (ada, bob) = (person("ada@shop.test", "Ada"), person("bob@shop.test", "Bob"));
     person("ada@other.test", "Ada");
     let named = |name: &str| criteria("first_name", "equals", name);
@@ -153,7 +155,7 @@ fn trees_of_criteria_are_evaluated() {
         json!({"type": "criteria", "criteria": "response_click", "time_restriction": "between_days"});
     let tree = json!({"type": "and", "children": [named("bob"), behaviour]});
     assert_eq!(evaluated(&caller, &tree), [bob]);
-    assert_eq!(evaluated(&caller, &json!({"type": "nonsense"})), [0; 0]);
+    assert_eq!(evaluated(&caller, &json!({"type": "nonsense"})), []);
 }
 
 #[test]
@@ -195,12 +197,12 @@ fn criteria_are_replaced_and_evaluated_anew() {
 #[test]
 fn contacts_come_in_pages_in_both_query_styles() {
     let caller = Caller::new();
-    let people: Vec<u64> = (0..5).map(|number| caller.person(&format!("{number}@shop.test"))).collect();
+    let people: Vec<_> = (0..5).map(|number| caller.person(&format!("{number}@shop.test"))).collect();
     let segment = caller.sandbox.add_segment("All", &criteria("email", "contains", "shop"));
     for query in ["contacts?limit=2&offset=1", "contacts/?limit=2&offset=1", "contacts/limit=2&offset=1"] {
         assert_eq!(ids(&caller.get(&format!("filter/{segment}/{query}"))), people[1..3], "{query}");
     }
-    assert_eq!(ids(&caller.get(&format!("filter/{segment}/contacts?limit=1000000&offset=9"))), [0; 0]);
+    assert_eq!(ids(&caller.get(&format!("filter/{segment}/contacts?limit=1000000&offset=9"))), []);
     assert_eq!(ids(&caller.get("filter/0/contacts/?limit=10")), people);
     for (query, text) in [
         ("", "Limit is a required parameter."),
@@ -220,9 +222,12 @@ fn one_contact_is_looked_up() {
     let caller = Caller::new();
     let (ada, bob) = (caller.person("ada@shop.test"), caller.person("bob@other.test"));
     let segment = caller.sandbox.add_segment("Shop", &criteria("email", "contains", "shop"));
-    for (segment, contact, inside) in
-        [(segment, ada, true), (segment, bob, false), (0, bob, true), (0, 1, false)]
-    {
+    for (segment, contact, inside) in [
+        (segment, ada, true),
+        (segment, bob, false),
+        (SegmentId::ALL_CONTACTS, bob, true),
+        (SegmentId::ALL_CONTACTS, ContactId::new(1), false),
+    ] {
         assert_eq!(caller.get(&format!("filter/{segment}/contacts/{contact}")), json!(inside));
     }
     assert_eq!(caller.refusal("GET", "filter/99/contacts/1", &Value::Null), (404, 10_002));

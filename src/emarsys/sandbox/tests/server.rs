@@ -35,7 +35,7 @@ async fn server_answers_on_a_free_port() {
     assert_eq!(response.headers().get_all("date").iter().count(), 1);
     let reply: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
     assert_eq!(reply, json!({"replyCode": 0, "replyText": "OK", "data": {"ids": [700_001]}}));
-    assert_eq!(sandbox.contacts_with(3, "ADA@shop.test")[0].value(1), "Ada");
+    assert_eq!(sandbox.contacts_with(FieldId::EMAIL, "ADA@shop.test")[0].value(FieldId::FIRST_NAME), "Ada");
 }
 
 #[tokio::test]
@@ -135,7 +135,9 @@ async fn handle_is_shared_by_threads() {
     let threads: Vec<_> = (0..4)
         .map(|thread| {
             let sandbox = sandbox.clone();
-            std::thread::spawn(move || sandbox.add_contact([(3, json!(format!("{thread}@shop.test")))]))
+            std::thread::spawn(move || {
+                sandbox.add_contact([(FieldId::EMAIL, json!(format!("{thread}@shop.test")))])
+            })
         })
         .collect();
     for thread in threads {

@@ -14,7 +14,7 @@ fn filled() -> Caller {
 #[test]
 fn snapshot_holds_the_whole_account() {
     let snapshot = filled().sandbox.snapshot();
-    assert_eq!(snapshot.contacts()[0].value(3), "ada@shop.test");
+    assert_eq!(snapshot.contacts()[0].value(FieldId::EMAIL), "ada@shop.test");
     assert!(snapshot.lists()[0].members().contains(&snapshot.contacts()[0].id()));
     assert!(snapshot.fields().iter().any(|field| field.name() == "Points"));
     assert_eq!(snapshot.sources()[0].name(), "crm");
@@ -26,11 +26,11 @@ fn snapshots_are_equal_until_something_changes() {
     let before = filled().sandbox.snapshot();
     assert_eq!(filled().sandbox.snapshot(), before);
     let changes: [fn(&Sandbox); 6] = [
-        |sandbox| assert!(sandbox.set_value(700_001, 1, &json!("Ada"))),
-        |sandbox| assert!(sandbox.remove_from_list(4_711, 700_001)),
-        |sandbox| assert!(sandbox.delete_list(4_711)),
-        |sandbox| assert!(sandbox.delete_field(10_601)),
-        |sandbox| assert!(sandbox.add_source("shop") > 0),
+        |sandbox| assert!(sandbox.set_value(ContactId::new(700_001), FieldId::FIRST_NAME, &json!("Ada"))),
+        |sandbox| assert!(sandbox.remove_from_list(ListId::new(4_711), ContactId::new(700_001))),
+        |sandbox| assert!(sandbox.delete_list(ListId::new(4_711))),
+        |sandbox| assert!(sandbox.delete_field(FieldId::new(10_601))),
+        |sandbox| _ = sandbox.add_source("shop"),
         |sandbox| {
             let record = serde_json::Map::from_iter([("id".to_owned(), json!(1))]);
             assert!(sandbox.add_record("shop", "orders", record));
