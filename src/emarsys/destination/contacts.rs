@@ -87,7 +87,9 @@ impl ContactsDestination {
 
     /// Insert mode: contacts that do not exist are created in this list, which must exist.
     ///
-    /// Contacts that exist are updated wherever they are, and never put into the list.
+    /// Contacts that exist are updated wherever they are, and never put into the list. Only one that somebody else creates
+    /// in the moment between the update that found nobody and the creation may get into it: Emarsys says of a creation that
+    /// it puts everybody into the list whom it can identify.
     pub fn insert_into(mut self, list: impl Into<ListRef>) -> Self {
         self.list = Some(list.into());
         self

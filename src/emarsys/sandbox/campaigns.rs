@@ -23,14 +23,14 @@ const HISTORY: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// An e-mail that a contact was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Mailing {
+pub struct StoredMailing {
     email: EmailId,
     launched: SystemTime,
     delivery_status: String,
     bounce_status: Option<String>,
 }
 
-impl Mailing {
+impl StoredMailing {
     /// An e-mail, by its id, that was launched at a moment. Its delivery status is `launched`, and it did not bounce.
     pub fn new(email: EmailId, launched: SystemTime) -> Self {
         Self { email, launched, delivery_status: "launched".to_owned(), bounce_status: None }
@@ -51,13 +51,13 @@ impl Mailing {
 
 /// An unsubscription that was counted for a campaign.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredUnsubscribe {
+pub struct StoredUnsubscription {
     launch_list: u64,
     email: EmailId,
     contact: ContactId,
 }
 
-impl StoredUnsubscribe {
+impl StoredUnsubscription {
     /// The id of the launch list.
     pub fn launch_list(&self) -> u64 {
         self.launch_list
@@ -77,20 +77,20 @@ impl StoredUnsubscribe {
 /// What campaigns left behind in this account.
 #[derive(Debug, Default)]
 pub(super) struct Campaigns {
-    mailings: Vec<(u64, Mailing)>,
-    unsubscribes: Vec<StoredUnsubscribe>,
+    mailings: Vec<(u64, StoredMailing)>,
+    unsubscriptions: Vec<StoredUnsubscription>,
 }
 
 impl Sandbox {
     /// Lets a contact have been sent an e-mail. It shows for 30 days.
-    pub fn add_mailing(&self, contact: ContactId, mailing: Mailing) {
+    pub fn add_mailing(&self, contact: ContactId, mailing: StoredMailing) {
         self.shared.now(|account, _| account.store.campaigns.mailings.push((contact.get(), mailing)));
     }
 
     /// The unsubscriptions counted for campaigns, in the order of the requests. The opt-in is another matter: it is a
     /// value of the contact, and not changed by them.
-    pub fn unsubscribes(&self) -> Vec<StoredUnsubscribe> {
-        self.shared.now(|account, _| account.store.campaigns.unsubscribes.clone())
+    pub fn unsubscriptions(&self) -> Vec<StoredUnsubscription> {
+        self.shared.now(|account, _| account.store.campaigns.unsubscriptions.clone())
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) fn history(cx: &Context<'_>, body: &Map<String, Value>) -> Data {
     if first.is_some() && last.is_some() && last < first {
         return Err(refused("endDate"));
     }
-    let shows = |(contact, mailing): &&(u64, Mailing)| {
+    let shows = |(contact, mailing): &&(u64, StoredMailing)| {
         let launched = vienna::print(mailing.launched);
         let launched = launched.get(..10).unwrap_or_default();
         contacts.contains(contact)
@@ -123,7 +123,7 @@ pub(super) fn history(cx: &Context<'_>, body: &Map<String, Value>) -> Data {
             && first.as_deref().is_none_or(|first| first <= launched)
             && last.as_deref().is_none_or(|last| launched <= last)
     };
-    let print = |(contact, mailing): &(u64, Mailing)| {
+    let print = |(contact, mailing): &(u64, StoredMailing)| {
         json!({
             "emailId": mailing.email,
             "contactId": contact.to_string(),
@@ -147,7 +147,7 @@ pub(super) fn unsubscribe(cx: &mut Context<'_>, body: &Map<String, Value>) -> Da
     match cx.resolve(Key::Uid, &uid, Horizon::NONE) {
         Ok(contact) => {
             let (email, contact) = (EmailId::new(email), ContactId::new(contact));
-            cx.store.campaigns.unsubscribes.push(StoredUnsubscribe { launch_list, email, contact });
+            cx.store.campaigns.unsubscriptions.push(StoredUnsubscription { launch_list, email, contact });
         }
         Err(error) => errors.insert(uid, error),
     }

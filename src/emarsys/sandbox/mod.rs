@@ -121,7 +121,7 @@ use crate::{Result, host::Host};
 
 pub use self::{
     builder::SandboxBuilder,
-    campaigns::{Mailing, StoredUnsubscribe},
+    campaigns::{StoredMailing, StoredUnsubscription},
     catalog::StoredField,
     endpoint::Endpoint,
     events::StoredTrigger,

@@ -9,13 +9,13 @@ fn days_before(caller: &Caller, days: u64) -> SystemTime {
 fn history_shows_the_mailings_of_a_span() {
     let caller = Caller::new();
     let (ada, bob) = (caller.person("ada@shop.test"), caller.person("bob@shop.test"));
-    caller.sandbox.add_mailing(ada, Mailing::new(EmailId::new(8), days_before(&caller, 2)));
-    let bounced = Mailing::new(EmailId::new(9), days_before(&caller, 1))
+    caller.sandbox.add_mailing(ada, StoredMailing::new(EmailId::new(8), days_before(&caller, 2)));
+    let bounced = StoredMailing::new(EmailId::new(9), days_before(&caller, 1))
         .delivery_status("bounced")
         .bounce_status("soft");
     caller.sandbox.add_mailing(ada, bounced);
-    caller.sandbox.add_mailing(ada, Mailing::new(EmailId::new(7), days_before(&caller, 31)));
-    caller.sandbox.add_mailing(bob, Mailing::new(EmailId::new(8), days_before(&caller, 1)));
+    caller.sandbox.add_mailing(ada, StoredMailing::new(EmailId::new(7), days_before(&caller, 31)));
+    caller.sandbox.add_mailing(bob, StoredMailing::new(EmailId::new(8), days_before(&caller, 1)));
     let ask = |first: &str, last: &str| {
         let body = json!({"contacts": [ada, "99"], "startDate": first, "endDate": last});
         caller.data("POST", "contact/getcontacthistory", &body)
@@ -68,7 +68,7 @@ fn unsubscription_is_counted_and_leaves_the_opt_in_alone() {
     assert_eq!(caller.data("POST", "email/unsubscribe", &body(uid)), json!({"errors": []}));
     let unknown = caller.data("POST", "email/unsubscribe", &body(&json!("nobody")));
     assert!(unknown["errors"]["nobody"]["2008"].is_string());
-    let counted = caller.sandbox.unsubscribes();
+    let counted = caller.sandbox.unsubscriptions();
     let counted: Vec<_> = counted.iter().map(|one| (one.launch_list(), one.email(), one.contact())).collect();
     assert_eq!(counted, [(51, EmailId::new(8), ada)]);
     assert_eq!(caller.sandbox.contact(ada).unwrap().value(FieldId::OPT_IN), "1");

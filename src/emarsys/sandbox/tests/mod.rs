@@ -24,58 +24,22 @@ mod snapshot;
 mod sources;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Result, host::Host};
+use crate::{Result, host::TestHost};
 
-/// A Sunday evening in Vienna: 2026-03-01 20:00:00, an hour before UTC.
+/// A Sunday evening in Vienna: 2026-03-01 20:00:00, an hour before UTC. A [`TestHost`] begins then.
 const START: u64 = 1_772_391_600;
-
-/// A clock that only moves when told.
-#[derive(Debug)]
-struct Clock(Mutex<SystemTime>);
-
-impl Clock {
-    fn new() -> Arc<Self> {
-        crate::watch::install();
-        Arc::new(Self(Mutex::new(SystemTime::UNIX_EPOCH + Duration::from_secs(START))))
-    }
-
-    fn advance(&self, by: Duration) {
-        *self.0.lock().unwrap() += by;
-    }
-}
-
-#[async_trait]
-impl Host for Clock {
-    fn wall(&self) -> SystemTime {
-        *self.0.lock().unwrap()
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap()
-    }
-
-    async fn sleep(&self, pause: Duration) {
-        self.advance(pause);
-    }
-
-    fn random(&self, bytes: &mut [u8]) -> Result<()> {
-        bytes.fill(7);
-        Ok(())
-    }
-}
 
 /// A caller with a token, and the sandbox that it calls.
 struct Caller {
     sandbox: Sandbox,
-    clock: Arc<Clock>,
+    clock: Arc<TestHost>,
     token: String,
 }
 
@@ -89,7 +53,8 @@ impl Caller {
     }
 
     fn with(builder: SandboxBuilder) -> Self {
-        let clock = Clock::new();
+        crate::watch::install();
+        let clock = TestHost::shared();
         let sandbox = builder.host(clock.clone()).build();
         let mut caller = Self { sandbox, clock, token: String::new() };
         caller.log_in();
