@@ -105,8 +105,8 @@ async fn everything_is_fine(sandbox: &Sandbox, client: &Client) -> Result<()> {
     assert!(all_done(&lists.replace(list, EMAIL, &["ada@shop.test"]).await?));
     assert!(all_done(&lists.create_with("Friends", None, EMAIL, &["ada@shop.test"]).await?.rows));
     let event = sandbox.add_event("shipped");
-    client.events().trigger(event, EMAIL, &Trigger::new("ada@shop.test")).await?;
-    assert!(all_done(&client.events().trigger_many(event, EMAIL, &[Trigger::new("ada@shop.test")]).await?));
+    client.events().trigger_one(event, EMAIL, &Trigger::new("ada@shop.test")).await?;
+    assert!(all_done(&client.events().trigger(event, EMAIL, &[Trigger::new("ada@shop.test")]).await?));
     let segment = sandbox.add_segment("Bounced", &json!({"type": "criteria", "criteria": "bounce"}));
     assert_eq!(client.segments().get(segment).await?.id, segment);
     let definition = CombinedDefinition::new(SegmentSet::all([segment]));
