@@ -19,7 +19,10 @@
 //! use serde_json::json;
 //!
 //! let sandbox = Sandbox::start().await?;
-//! let ada = sandbox.add_contact([(FieldId::EMAIL, json!("ada@shop.test")), (FieldId::FIRST_NAME, json!("Ada"))]);
+//! let ada = sandbox.add_contact([
+//!     (FieldId::EMAIL, json!("ada@shop.test")),
+//!     (FieldId::FIRST_NAME, json!("Ada")),
+//! ]);
 //! sandbox.fail(Fault::lose_answer().on(Endpoint::UpdateContacts));
 //!
 //! // … let the program under test talk to `sandbox.url()` …
