@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    Delivery, ErrorKind,
+    Delivery, Error, ErrorKind,
     emarsys::{
         ListId, Lookup, Refusal, RowResult,
         transport::fake::{Answer, client},
@@ -502,4 +502,40 @@ async fn query_without_empty_values_goes_on_after_a_short_page() {
     assert_eq!(found.len(), 3);
     let offsets = script.sent().iter().map(|sent| sent.url.contains("offset=4")).collect::<Vec<_>>();
     assert_eq!(offsets, [false, false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_of_contacts_are_keys_as_they_are() {
+    let (client, script) = client([
+        Answer::reply(200, r#"{"replyCode":0,"data":{"result":[{"id":"700001","1":"Ada"}],"errors":[]}}"#),
+        Answer::reply(200, r#"{"replyCode":0,"data":{"ids":["700001"],"errors":[]}}"#),
+    ]);
+    let ada = ContactId::new(700_001);
+    let found = client.contacts().get_data(KeyField::Id, &[ada], &[FieldId::FIRST_NAME]).await.unwrap();
+    assert_eq!(found[0].found().map(ContactData::id), Some(ada));
+    let contact = Contact::new(KeyField::Id, ada).with(FieldId::FIRST_NAME, "Ada");
+    assert!(client.contacts().update(KeyField::Id, &[contact]).await.unwrap()[0].is_done());
+    let sent = script.sent();
+    assert_eq!(sent[0].body, r#"{"keyId":"id","keyValues":["700001"],"fields":["1"]}"#);
+    assert_eq!(sent[1].body, r#"{"key_id":"id","contacts":[{"id":"700001","1":"Ada"}]}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn key_that_cannot_be_one_is_refused_before_anything_is_sent() {
+    let (client, script) = client([]);
+    let contacts = client.contacts();
+    let nobody = Contact::new(KeyField::Id, ContactId::new(7));
+    let errors: Vec<Error> = vec![
+        contacts.find(FieldId::EMAIL, " ").await.unwrap_err(),
+        contacts.create(KeyField::Id, std::slice::from_ref(&nobody), None).await.unwrap_err(),
+        contacts.create_one(KeyField::Uid, &nobody, None).await.unwrap_err(),
+        contacts.update_one(FieldId::EMAIL, &nobody).await.unwrap_err(),
+    ];
+    for (error, why) in
+        errors.iter().zip(["key field 3", "`id` as its key", "`uid` as its key", "key field 3"])
+    {
+        assert_eq!((error.kind(), error.delivery()), (ErrorKind::Config, Delivery::NotSent));
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    assert!(script.sent().is_empty());
 }

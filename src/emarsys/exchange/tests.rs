@@ -408,6 +408,24 @@ async fn request_that_forgot_its_path_is_not_sent() {
     let bench = wsse([]);
     let error = bench.client.send(&Forgetful).await.unwrap_err();
     assert_eq!((error.kind(), error.delivery()), (ErrorKind::Config, Delivery::NotSent));
+    assert!(error.to_string().starts_with("GET contactlist/{id}/count: its path has more names"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_that_says_nothing_has_an_empty_object_for_a_body() {
+    #[derive(serde::Serialize)]
+    struct Nothing;
+
+    impl Request for Nothing {
+        type Reply = Value;
+        const METHOD: Method = Method::Post;
+        const ENDPOINT: &'static str = "contact/query";
+        const EFFECT: Effect = Effect::Read;
+    }
+
+    let bench = wsse([Reply::reply(200, r#"{"replyCode":0,"data":""}"#)]);
+    bench.client.send(&Nothing).await.unwrap();
+    assert_eq!(bench.script.sent()[0].body, "{}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,7 +92,8 @@ async fn export_that_cannot_be_is_refused_before_anything_is_sent() {
     let list = ListId::new(12);
     let mut exports = vec![
         NewExport::list(list, &[]),
-        NewExport::list(list, &[FieldId::EMAIL; 21]),
+        NewExport::list(list, &(100..121).map(FieldId::new).collect::<Vec<_>>()),
+        NewExport::list(list, &[FieldId::EMAIL, FieldId::CITY, FieldId::EMAIL]),
         NewExport::changes(TimeRange::days(day(2), day(1)), &FIELDS),
     ];
     for field in [27, 28, 29, 32, 33] {

@@ -429,4 +429,15 @@ mod tests {
             assert_eq!(sent[1].url, "https://api.emarsys.net/api/v2/filter/single_runs/r2");
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn run_without_an_id_is_refused_before_anything_is_sent() {
+        let (client, script) = client([]);
+        for id in ["", ".."] {
+            let error = client.segments().run_status(&RunId::new(id)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().starts_with("GET filter/runs/{runId}: an id or a name"), "{error}");
+        }
+        assert!(script.sent().is_empty());
+    }
 }
