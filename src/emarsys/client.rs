@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    ops::ControlFlow::{Break, Continue},
+    ops::ControlFlow::{self, Break, Continue},
     sync::Arc,
 };
 
@@ -27,7 +27,7 @@ use super::{
     transport::HttpResponse,
 };
 use crate::{
-    Result,
+    Delivery, Error, Result,
     host::{Deadline, Host},
 };
 
@@ -132,8 +132,9 @@ impl Client {
     ///
     /// # Errors
     /// [`Unauthorized`](crate::ErrorKind::Unauthorized), [`Forbidden`](crate::ErrorKind::Forbidden),
-    /// [`RateLimited`](crate::ErrorKind::RateLimited) and [`Refused`](crate::ErrorKind::Refused), with a [`Refusal`] as cause (its
-    /// endpoint is `POST token` if it was the token that was refused);
+    /// [`RateLimited`](crate::ErrorKind::RateLimited) and [`Refused`](crate::ErrorKind::Refused), with a [`Refusal`] as cause. So it is if
+    /// the token is refused (with the endpoint `POST token`; of kind [`Config`](crate::ErrorKind::Config) if the status
+    /// speaks of a wrong token URL), and wherever a reply that makes another error has a status or a code of note;
     /// [`Server`](crate::ErrorKind::Server), [`NoAnswer`](crate::ErrorKind::NoAnswer) and
     /// [`Undecodable`](crate::ErrorKind::Undecodable) if Emarsys does not come to an answer;
     /// [`Expired`](crate::ErrorKind::Expired) if the deadline passed; [`Config`](crate::ErrorKind::Config) if the request cannot
@@ -144,22 +145,34 @@ impl Client {
     }
 
     /// Sends a request again and again until its result is there: for endpoints that answer with status 202 while
-    /// they compute, and with 423 while they compute something else.
+    /// they compute, and with 423 while they compute something else. What is no [`Read`](crate::emarsys::Effect::Read) is not
+    /// sent again after 202: it may have been done.
     ///
     /// # Errors
     /// As [`send`](Self::send); the error of the last attempt, with status 202 or 423 in its [`Refusal`], once
     /// `polling` allows no other.
     pub async fn poll<R: Request>(&self, request: &R, polling: Polling) -> Result<R::Reply> {
-        let may_wait = &|| self.deadline.is_none_or(|deadline| !deadline.passed(self.host()));
         let ask = || async move {
             match self.send(request).await {
-                Err(error) if error.cause::<Refusal>().is_some_and(Refusal::is_for_later) && may_wait() => {
-                    Continue(error)
+                // A write that is answered with 202 may have been done.
+                Err(error)
+                    if error.delivery() != Delivery::Unknown
+                        && error.cause::<Refusal>().is_some_and(Refusal::is_for_later) =>
+                {
+                    Ok(Continue(error))
                 }
-                result => Break(result),
+                result => result.map(Break),
             }
         };
-        polling.ask(self.host(), ask).await
+        self.ask(polling, ask).await
+    }
+
+    /// Asks until there is a result, within what `polling` and the deadline allow.
+    pub(crate) async fn ask<T, F>(&self, polling: Polling, question: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<ControlFlow<T, Error>>>,
+    {
+        polling.ask(self.host(), self.deadline, question).await
     }
 
     pub(crate) fn host(&self) -> &dyn Host {

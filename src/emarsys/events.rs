@@ -1,6 +1,6 @@
 //! External events: what starts a program for a contact (Emarsys API: External events).
 
-use std::fmt::{self, Display};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::{
     path::Path,
     reply::RowErrors,
     request::{Effect, Method, Request, endpoint},
-    rows::{self, Account, Done, Keys, RowResult},
+    rows::{self, Account, Done, KeyValue, Keys, RowResult},
 };
 use crate::{Error, Result};
 
@@ -32,8 +32,8 @@ pub struct Trigger {
 
 impl Trigger {
     /// An event of the contact with this key value.
-    pub fn new(key: impl Display) -> Self {
-        Self { external_id: key.to_string(), data: Value::Null }
+    pub fn new(key: impl KeyValue) -> Self {
+        Self { external_id: rows::text(&key), data: Value::Null }
     }
 
     /// The same event with data, which has to be an object. More than 100 kB of it does not get everywhere, and may be

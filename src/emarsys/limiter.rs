@@ -335,7 +335,8 @@ impl State {
             // A straggler of the count before says nothing about this one. But if a request sent after the end
             // still names the old reset, that count has not ended.
             Knowledge::Nothing { ended, .. } => {
-                if ended.is_none_or(|ended| budget.reset > ended) || number >= self.since {
+                let is_of_this = |ended: u64| budget.reset >= ended.saturating_add(SAME_RESET);
+                if ended.is_none_or(is_of_this) || number >= self.since {
                     self.knowledge = whole;
                 }
             }

@@ -2,7 +2,7 @@
 
 mod members;
 
-use std::{fmt::Display, sync::Arc};
+use std::sync::Arc;
 
 use chrono::NaiveDateTime;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use super::{
     path::Path,
     reply::{self, Count, Flag, Ignored, List, RowErrors},
     request::{Effect, Method, Request, endpoint},
-    rows::{self, Account, Done, Keys, RowResult},
+    rows::{self, Account, Done, KeyValue, Keys, RowResult},
 };
 use crate::{Error, Result};
 
@@ -85,7 +85,7 @@ impl Lists<'_> {
         name: &str,
         description: Option<&str>,
         key: impl Into<KeyField>,
-        keys: &[impl Display],
+        keys: &[impl KeyValue],
     ) -> Result<CreatedList> {
         let (key, keys) = (key.into(), rows::texts(keys));
         let mut request = CreateList::new(name, description)?;
@@ -106,10 +106,7 @@ impl Lists<'_> {
             // The list was made, so its number must not get lost. Further keys would be refused likewise.
             Err(error) => return Ok(CreatedList { id, rows: failed(&keys, error) }),
         };
-        let rest = &keys[rows.len()..];
-        if !rest.is_empty() {
-            rows.extend(self.add_rest(id, key, rest).await);
-        }
+        rows.extend(self.add_rest(id, key, &keys[first.end..]).await);
         Ok(CreatedList { id, rows })
     }
 
@@ -125,7 +122,7 @@ impl Lists<'_> {
         &self,
         list: ListId,
         key: impl Into<KeyField>,
-        keys: &[impl Display],
+        keys: &[impl KeyValue],
     ) -> Result<Vec<RowResult>> {
         let (key, keys) = (key.into(), rows::texts(keys));
         let known = &Keys::new(endpoint::<ReplaceMembers<'_>>(), key, &keys)?;
@@ -134,12 +131,9 @@ impl Lists<'_> {
         // A copy that takes effect late would drop those that are added after it.
         let client = if first.end < keys.len() { self.0.at_most_once() } else { self.0.clone() };
         let Answer { status, reply } = client.call(&request).await?;
-        let account = Account { keys: known, status, rows: first, done: reply.done() };
+        let account = Account { keys: known, status, rows: first.clone(), done: reply.done() };
         let mut rows = account.settle(&reply.errors)?;
-        let rest = &keys[rows.len()..];
-        if !rest.is_empty() {
-            rows.extend(self.add_rest(list, key, rest).await);
-        }
+        rows.extend(self.add_rest(list, key, &keys[first.end..]).await);
         Ok(rows)
     }
 
@@ -155,7 +149,7 @@ impl Lists<'_> {
         &self,
         list: ListId,
         key: impl Into<KeyField>,
-        keys: &[impl Display],
+        keys: &[impl KeyValue],
     ) -> Result<Vec<RowResult>> {
         self.change::<AddMembers<'_>>(list, key.into(), &rows::texts(keys)).await
     }
@@ -169,7 +163,7 @@ impl Lists<'_> {
         &self,
         list: ListId,
         key: impl Into<KeyField>,
-        keys: &[impl Display],
+        keys: &[impl KeyValue],
     ) -> Result<Vec<RowResult>> {
         self.change::<RemoveMembers<'_>>(list, key.into(), &rows::texts(keys)).await
     }
@@ -211,7 +205,10 @@ impl Lists<'_> {
     }
 
     async fn add_rest(&self, list: ListId, key: KeyField, keys: &[String]) -> Vec<RowResult> {
-        self.add(list, key, keys).await.unwrap_or_else(|error| failed(keys, error))
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        self.change::<AddMembers<'_>>(list, key, keys).await.unwrap_or_else(|error| failed(keys, error))
     }
 
     async fn change<'a, R>(&self, list: ListId, key: KeyField, keys: &'a [String]) -> Result<Vec<RowResult>>

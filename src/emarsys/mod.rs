@@ -88,7 +88,7 @@ pub use refusal::{Refusal, Rejection};
 pub use relational::{RelationalData, Table};
 pub use request::{Effect, Method, ReplyForm, Request, Root, Version};
 pub use retry::RetryPolicy;
-pub use rows::{Lookup, RowResult};
+pub use rows::{KeyValue, Lookup, RowResult};
 pub use segments::{
     ContactRun, Criteria, NewSegment, Operator, RunResult, RunStatus, Segment, SegmentRun, SegmentType,
     Segments,

@@ -52,15 +52,23 @@ impl Path {
 fn fill(endpoint: &str, values: &[&dyn Display]) -> Result<Url, &'static str> {
     let mut values = values.iter();
     let mut parts = Vec::new();
+    if endpoint.contains(['?', '#', '%']) {
+        return Err("an endpoint is a path as it is read, without a query: add one with `Path::query`");
+    }
     for part in endpoint.split('/') {
-        if !part.starts_with('{') {
+        if !part.contains(['{', '}']) {
             parts.push(part.to_owned());
             continue;
         }
+        if !(part.starts_with('{') && part.ends_with('}')) {
+            return Err("a name in braces has to be all of what is between two slashes of its path");
+        }
         let value =
-            values.next().ok_or("its path has more names in braces than values to replace them")?.to_string();
-        if matches!(value.trim(), "" | "." | "..") {
-            return Err("an id or a name in its path is empty or consists of dots");
+            values.next().ok_or("its path has more names in braces than values to replace them: give the request a `path` of its own")?.to_string();
+        if matches!(value.trim(), "" | "." | "..") || value.contains(char::is_control) {
+            return Err(
+                "an id or a name in its path is empty, consists of dots, or has a line end or tab in it",
+            );
         }
         parts.push(value);
     }
@@ -101,7 +109,7 @@ mod tests {
 
     #[test]
     fn value_that_would_lead_elsewhere_is_an_error() {
-        for value in ["", " ", ".", "..", " .. "] {
+        for value in ["", " ", ".", "..", " .. ", "a\tb", ".\n."] {
             assert!(text("filter/runs/{runId}", &[&value]).is_err(), "{value:?}");
         }
     }
@@ -110,5 +118,12 @@ mod tests {
     fn number_of_values_has_to_fit() {
         assert!(text("contactlist/{id}", &[]).unwrap_err().contains("more names"));
         assert!(text("contactlist", &[&1]).unwrap_err().contains("fewer names"));
+    }
+
+    #[test]
+    fn endpoint_that_would_be_sent_as_another_one_is_an_error() {
+        for endpoint in ["contact/?a=1", "contact#a", "contact%2Fa", "x-{id}", "{id}x", "{id"] {
+            assert!(text(endpoint, &[&1]).is_err(), "{endpoint}");
+        }
     }
 }

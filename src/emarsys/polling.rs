@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, Result, host::Host};
+use crate::{
+    Error, Result,
+    host::{Deadline, Host},
+};
 
 /// The pauses between questions about something that Emarsys computes: an export, the evaluation of a segment.
 ///
@@ -51,22 +54,28 @@ impl Polling {
 
     /// Asks until there is a result. A question that has none yet gives the error that it is to end with if there is no
     /// time for another.
-    pub(crate) async fn ask<T, F>(self, host: &dyn Host, mut question: impl FnMut() -> F) -> Result<T>
+    pub(crate) async fn ask<T, F>(
+        self,
+        host: &dyn Host,
+        deadline: Option<Deadline>,
+        mut question: impl FnMut() -> F,
+    ) -> Result<T>
     where
-        F: Future<Output = ControlFlow<Result<T>, Error>>,
+        F: Future<Output = Result<ControlFlow<T, Error>>>,
     {
-        let mut pauses = self.pauses(host);
+        let time = deadline.map_or(self.time_max, |deadline| deadline.remaining(host).min(self.time_max));
+        let mut pauses = self.pauses(host, time);
         loop {
-            match question().await {
-                Break(result) => return result,
+            match question().await? {
+                Break(result) => return Ok(result),
                 Continue(not_yet) if !pauses.next().await => return Err(not_yet),
                 Continue(_) => {}
             }
         }
     }
 
-    fn pauses(self, host: &dyn Host) -> Pauses<'_> {
-        Pauses { host, end: host.monotonic().saturating_add(self.time_max), next: self.first, polling: self }
+    fn pauses(self, host: &dyn Host, time: Duration) -> Pauses<'_> {
+        Pauses { host, end: host.monotonic().saturating_add(time), next: self.first, polling: self }
     }
 }
 
@@ -99,11 +108,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pauses_grow_to_the_longest_and_end_with_the_time() {
         let host = PausedHost::shared();
-        let polling = Polling::default()
-            .first(Duration::from_secs(2))
-            .pause_max(Duration::from_secs(4))
-            .time_max(Duration::from_secs(10));
-        let mut pauses = polling.pauses(&*host);
+        let polling = Polling::default().first(Duration::from_secs(2)).pause_max(Duration::from_secs(4));
+        let mut pauses = polling.pauses(&*host, Duration::from_secs(10));
         let mut at = Vec::new();
         while pauses.next().await {
             at.push(host.monotonic().as_secs());
@@ -114,7 +120,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pause_of_zero_does_not_spin() {
         let host = PausedHost::shared();
-        let mut pauses = Polling::default().first(Duration::ZERO).pauses(&*host);
+        let mut pauses = Polling::default().first(Duration::ZERO).pauses(&*host, Duration::from_secs(10));
         assert!(pauses.next().await);
         assert!(!host.monotonic().is_zero());
     }

@@ -113,7 +113,7 @@ pub trait Request: Serialize + Sync {
     /// What a reply looks like that says that it was done.
     const REPLY: ReplyForm = ReplyForm::Envelope;
 
-    /// The path below [`ROOT`](Self::ROOT), query included; by default the endpoint as it stands.
+    /// The path below [`ROOT`](Self::ROOT), query included; by default the endpoint, which then has no names in braces.
     fn path(&self) -> Path {
         Path::fill(Self::ENDPOINT, &[])
     }

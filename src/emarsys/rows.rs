@@ -12,9 +12,10 @@ use std::{fmt, sync::Arc};
 use super::refusal::Rejection;
 use crate::Error;
 
+pub use self::keys::KeyValue;
 pub(crate) use self::{
     account::{Account, Done, look_up, none_rejected},
-    keys::{Keys, check_key, texts, usable_key},
+    keys::{Keys, check_key, text, texts, usable_key},
     parts::{in_parts, split},
 };
 

@@ -13,7 +13,9 @@ use crate::Result;
 /// A machine for tests: its time stands still until somebody sleeps or [`advance`](Self::advance) is called, so that
 /// what takes an hour is over at once. Its random bytes are a fixed sequence: never use it for real data.
 ///
-/// Give the same one to everything that shares a clock: the client, the store, the sandbox.
+/// Give the same one to everything that shares a clock: the client, the store, the sandbox. It fits only where nothing
+/// waits for the machine, for a socket or a disk: its time would run on meanwhile. So a client goes with
+/// `ClientBuilder::in_process`, and a store is a [`MemoryStore`](crate::MemoryStore).
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,8 +68,8 @@ impl Host for TestHost {
         self.state().now
     }
 
-    /// Whoever else can do something has a few turns to do it, then the time moves on. Several who sleep wake at the times
-    /// they asked for, but not always in that order.
+    /// Whoever else can do something has a few turns to do it, then the time moves on. Of several who sleep, none wakes
+    /// before the time it asked for.
     async fn sleep(&self, pause: Duration) {
         let until = self.monotonic().saturating_add(pause);
         for _ in 0..8 {

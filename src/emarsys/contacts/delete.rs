@@ -1,7 +1,5 @@
 //! Deletion of contacts.
 
-use std::fmt::Display;
-
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
@@ -14,7 +12,7 @@ use crate::{
         refusal::{Refusal, Rejection},
         reply::{RowErrors, number},
         request::{Effect, Method, Request, endpoint},
-        rows::{self, Account, Done, Keys, RowResult},
+        rows::{self, Account, Done, KeyValue, Keys, RowResult},
     },
 };
 
@@ -29,8 +27,9 @@ impl Contacts<'_> {
     ///
     /// # Errors
     /// As [`update`](Self::update). If nobody of several can be deleted, some accounts are known to refuse the request as a
-    /// whole with 2008 ([`Refusal::is_missing`]).
-    pub async fn delete(&self, key: impl Into<KeyField>, keys: &[impl Display]) -> Result<Vec<RowResult>> {
+    /// whole with 2008 ([`Refusal::is_missing`]): then nothing is known of any key, or, if it was not the first request, the
+    /// rows of that one share the error and those after it are not sent.
+    pub async fn delete(&self, key: impl Into<KeyField>, keys: &[impl KeyValue]) -> Result<Vec<RowResult>> {
         let (key, keys) = (key.into(), &rows::texts(keys));
         let known = &Keys::new(endpoint::<DeleteContacts<'_>>(), key, keys)?;
         rows::in_parts(rows::split(&known.endpoint, keys, ROWS_MAX)?, RowResult::Failed, |rows| async move {

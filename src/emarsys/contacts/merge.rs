@@ -1,9 +1,6 @@
 //! Two calls about single contacts: merge, and unsubscribe.
 
-use std::{
-    collections::BTreeMap,
-    fmt::{self, Display},
-};
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +12,7 @@ use crate::{
         ids::{EmailId, FieldId, KeyField, ListId},
         reply::RowErrors,
         request::{Effect, Method, Request, endpoint},
-        rows,
+        rows::{self, KeyValue},
         words::words,
     },
 };
@@ -45,11 +42,11 @@ pub struct Merge {
 impl Merge {
     /// Fields of the contact `source` go to the contact `target`, both named by the value of their field `key`. Without
     /// [rules](Self::rule), none do.
-    pub fn new(key: impl Into<KeyField>, source: impl Display, target: impl Display) -> Self {
+    pub fn new(key: impl Into<KeyField>, source: impl KeyValue, target: impl KeyValue) -> Self {
         Self {
             key_id: key.into(),
-            source_key_value: source.to_string(),
-            target_key_value: target.to_string(),
+            source_key_value: rows::text(&source),
+            target_key_value: rows::text(&target),
             rules: BTreeMap::new(),
             delete_source: false,
             contact_list_id: None,
@@ -106,8 +103,12 @@ impl Contacts<'_> {
     /// Merges two contacts (Emarsys API: Merge contacts). It is not repeated when no answer comes.
     ///
     /// # Errors
-    /// As [`Client::send`](crate::emarsys::Client::send). Which codes there are is not documented.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if a key is empty; else as
+    /// [`Client::send`](crate::emarsys::Client::send). Which codes there are is not documented.
     pub async fn merge(&self, merge: &Merge) -> Result<()> {
+        for value in [&merge.source_key_value, &merge.target_key_value] {
+            rows::check_key(&endpoint::<MergeContacts<'_>>(), merge.key_id, value)?;
+        }
         let Answer { status, reply } = self.0.call(&MergeContacts(merge)).await?;
         rows::none_rejected(&endpoint::<MergeContacts<'_>>(), status, &reply.errors)
     }

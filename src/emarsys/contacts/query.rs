@@ -11,14 +11,14 @@ use serde_json::{Map, Value};
 
 use super::Contacts;
 use crate::{
-    Result,
+    Delivery, Error, ErrorKind, Result,
     emarsys::{
         client::{Answer, Client},
         ids::{ContactId, FieldId},
         path::Path,
         reply::{List, RowErrors, is_empty},
         request::{Effect, Method, Request, endpoint},
-        rows,
+        rows::{self, KeyValue},
     },
 };
 
@@ -72,8 +72,8 @@ impl Contacts<'_> {
 impl Query {
     /// Only contacts with this value in `field`, which needs an index (code 2015 if it has none). An empty value stands
     /// for contacts without one. A second filter takes the place of the first.
-    pub fn with(mut self, field: FieldId, value: impl Into<String>) -> Self {
-        self.filter = Some((field, value.into()));
+    pub fn with(mut self, field: FieldId, value: impl KeyValue) -> Self {
+        self.filter = Some((field, rows::text(&value)));
         self
     }
 
@@ -114,15 +114,31 @@ struct State {
 }
 
 impl State {
-    async fn read(&mut self) -> Result<()> {
-        let field = self.query.field;
-        let request = QueryContacts { query: &self.query, offset: self.offset };
+    async fn page(&self, exclude_empty: bool, limit: usize) -> Result<Vec<QueryRow>> {
+        let request = QueryContacts { query: &self.query, exclude_empty, limit, offset: self.offset };
+        let endpoint = endpoint::<QueryContacts<'_>>();
         let Answer { status, reply } = self.query.client.call(&request).await?;
-        rows::none_rejected(&endpoint::<QueryContacts<'_>>(), status, &reply.errors)?;
+        rows::none_rejected(&endpoint, status, &reply.errors)?;
         let List(found) = reply.result;
-        // Whether the contacts without a value are left out before a page is cut or after is not documented.
-        self.last = found.is_empty() || (!self.query.exclude_empty && found.len() < self.query.page);
-        self.offset += self.query.page;
+        if found.len() > limit {
+            // Whoever does not keep to the limit may not keep to the offset either, and the pages would never end.
+            let text = format!("{endpoint}: a page has {} contacts, and {limit} were asked for", found.len());
+            return Err(Error::new(ErrorKind::Undecodable, text).with_delivery(Delivery::NotSent));
+        }
+        Ok(found)
+    }
+
+    async fn read(&mut self) -> Result<()> {
+        let Query { field, exclude_empty, page, .. } = self.query;
+        let mut found = self.page(exclude_empty, page).await?;
+        // Whether the contacts without a value are left out before a page is cut or after is not documented: then one
+        // that is not full, or even empty, need not be the last. It is if nobody at all is there.
+        while exclude_empty && found.is_empty() && !self.page(false, 1).await?.is_empty() {
+            self.offset += page;
+            found = self.page(true, page).await?;
+        }
+        self.last = found.is_empty() || (!exclude_empty && found.len() < page);
+        self.offset += page;
         self.page.extend(found.into_iter().map(|mut found| QueriedContact {
             id: found.id,
             field,
@@ -167,6 +183,8 @@ impl Serialize for QueriedContact {
 
 struct QueryContacts<'a> {
     query: &'a Query,
+    exclude_empty: bool,
+    limit: usize,
     offset: usize,
 }
 
@@ -184,13 +202,13 @@ impl Request for QueryContacts<'_> {
     const PERMISSION: Option<&'static str> = Some("contact.list");
 
     fn path(&self) -> Path {
-        let Query { field, filter, exclude_empty, page, .. } = self.query;
+        let Query { field, filter, .. } = self.query;
         let mut path = Path::fill(Self::ENDPOINT, &[]).slash().query("return", field);
         if let Some((field, value)) = filter {
             path = path.query(field, value);
         }
-        path = path.query("limit", page).query("offset", self.offset);
-        if *exclude_empty {
+        path = path.query("limit", self.limit).query("offset", self.offset);
+        if self.exclude_empty {
             path = path.query("excludeempty", "true");
         }
         path

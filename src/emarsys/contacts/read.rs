@@ -1,13 +1,13 @@
 //! Who is who, and what is known of them.
 
-use std::{collections::BTreeMap, fmt::Display, marker::PhantomData};
+use std::{collections::BTreeMap, marker::PhantomData};
 
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{ContactData, Contacts, ROWS_MAX};
 use crate::{
-    Error, Result,
+    Error, ErrorKind, Result,
     emarsys::{
         client::Answer,
         ids::{ContactId, FieldId, KeyField},
@@ -15,7 +15,7 @@ use crate::{
         refusal::Refusal,
         reply::{KeyMap, List, RowErrors, key_text},
         request::{Effect, Method, Request, endpoint},
-        rows::{self, Keys, Lookup},
+        rows::{self, KeyValue, Keys, Lookup},
     },
 };
 
@@ -28,12 +28,17 @@ impl Contacts<'_> {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the value is empty; else as
     /// [`Client::send`](crate::emarsys::Client::send), with code 2010
     /// ([`Refusal::is_ambiguous`](crate::emarsys::Refusal::is_ambiguous)) if several contacts have it.
-    pub async fn find(&self, key: impl Into<KeyField>, value: impl Display) -> Result<Option<ContactId>> {
-        let (key, value) = (key.into(), value.to_string());
+    pub async fn find(&self, key: impl Into<KeyField>, value: impl KeyValue) -> Result<Option<ContactId>> {
+        let (key, value) = (key.into(), rows::text(&value));
         rows::check_key(&endpoint::<FindContact>(), key, &value)?;
         match self.0.send(&FindContact { key, value }).await {
             Ok(found) => Ok(Some(found.id)),
-            Err(error) if error.cause::<Refusal>().is_some_and(Refusal::is_missing) => Ok(None),
+            Err(error)
+                if error.kind() == ErrorKind::Refused
+                    && error.cause::<Refusal>().is_some_and(Refusal::is_missing) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -47,7 +52,7 @@ impl Contacts<'_> {
     pub async fn check_ids(
         &self,
         key: impl Into<KeyField>,
-        keys: &[impl Display],
+        keys: &[impl KeyValue],
     ) -> Result<Vec<Lookup<ContactId>>> {
         self.look_up_ids::<ContactId, _>(key.into(), &rows::texts(keys), false, |id| id).await
     }
@@ -62,7 +67,7 @@ impl Contacts<'_> {
     pub async fn get_data(
         &self,
         key: impl Into<KeyField>,
-        keys: &[impl Display],
+        keys: &[impl KeyValue],
         fields: &[FieldId],
     ) -> Result<Vec<Lookup<ContactData>>> {
         let (key, keys) = (key.into(), rows::texts(keys));
@@ -100,7 +105,7 @@ impl Contacts<'_> {
     pub async fn check_all_ids(
         &self,
         key: impl Into<KeyField>,
-        keys: &[impl Display],
+        keys: &[impl KeyValue],
     ) -> Result<Vec<Lookup<Vec<ContactId>>>> {
         self.look_up_ids::<Ids, _>(key.into(), &rows::texts(keys), true, |Ids(ids)| ids).await
     }

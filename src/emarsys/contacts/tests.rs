@@ -488,20 +488,33 @@ async fn deletion_that_is_refused_and_done_at_once_is_unknown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn query_without_empty_values_goes_on_after_a_short_page() {
+async fn query_without_empty_values_goes_on_until_nobody_at_all_is_left() {
+    let page = |rows: &str| Answer::reply(200, format!(r#"{{"replyCode":0,"data":{{"result":{rows}}}}}"#));
     let (client, script) = client([
-        Answer::reply(200, r#"{"replyCode":0,"data":{"result":[{"id":1,"3":"a@b.test"}]}}"#),
-        Answer::reply(
-            200,
-            r#"{"replyCode":0,"data":{"result":[{"id":3,"3":"c@b.test"},{"id":4,"3":"d@b.test"}]}}"#,
-        ),
-        Answer::reply(200, r#"{"replyCode":0,"data":{"result":false}}"#),
+        page(r#"[{"id":1,"3":"a@b.test"}]"#),
+        page("[]"),
+        page(r#"[{"id":3,"3":null}]"#),
+        page(r#"[{"id":5,"3":"c@b.test"},{"id":6,"3":"d@b.test"}]"#),
+        page("false"),
+        page("[]"),
     ]);
     let query = client.contacts().query(FieldId::EMAIL).exclude_empty().page(2);
     let found: Vec<QueriedContact> = query.stream().try_collect().await.unwrap();
-    assert_eq!(found.len(), 3);
-    let offsets = script.sent().iter().map(|sent| sent.url.contains("offset=4")).collect::<Vec<_>>();
-    assert_eq!(offsets, [false, false, true]);
+    assert_eq!(found.iter().map(|contact| contact.id().get()).collect::<Vec<_>>(), [1, 5, 6]);
+    let asked: Vec<_> =
+        script.sent().iter().map(|sent| sent.url.split_once("limit=").unwrap().1.to_owned()).collect();
+    let filled = |offset: u64| format!("2&offset={offset}&excludeempty=true");
+    let anybody = |offset: u64| format!("1&offset={offset}");
+    assert_eq!(asked, [filled(0), filled(2), anybody(2), filled(4), filled(6), anybody(6)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn page_with_more_contacts_than_asked_for_is_an_error_and_no_endless_stream() {
+    let page = r#"{"replyCode":0,"data":{"result":[{"id":1,"3":"a"},{"id":2,"3":"b"},{"id":3,"3":"c"}]}}"#;
+    let (client, _) = client([Answer::reply(200, page)]);
+    let query = client.contacts().query(FieldId::EMAIL).page(2);
+    let error = query.stream().try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!((error.kind(), error.delivery()), (ErrorKind::Undecodable, Delivery::NotSent));
 }
 
 #[tokio::test(start_paused = true)]

@@ -54,7 +54,7 @@ struct Download {
 impl Download {
     /// The rows of the next page; none at the end.
     ///
-    /// Whether `offset` and `limit` count the header is not documented. So a page that is not full is no end: one
+    /// Whether `offset` and `limit` count the header is not documented. So a page that is short of one row is no end: one
     /// without rows is.
     async fn next(&mut self) -> Result<Vec<ExportRow>> {
         let page = match self.page().await {
@@ -62,8 +62,15 @@ impl Download {
             page => page?,
         };
         let rows = self.pages.read(page)?;
+        let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        // With the header counted, a full page is one row short. A shorter one can only be the last: else rows are missing.
+        if count > PAGE || (count > 0 && self.last.is_some_and(|last| last + 1 < PAGE)) {
+            return Err(self
+                .pages
+                .undecodable("is on a page that does not join the one before: rows are missing"));
+        }
         self.offset += PAGE;
-        self.last = Some(u64::try_from(rows.len()).unwrap_or(u64::MAX));
+        self.last = Some(count);
         Ok(rows)
     }
 
@@ -75,11 +82,11 @@ impl Download {
         let request = &request;
         let ask = || async move {
             match self.client.send(request).await {
-                Err(error) if has_code(&error, 4005) => Continue(error),
-                page => Break(page),
+                Err(error) if has_code(&error, 4005) => Ok(Continue(error)),
+                page => page.map(Break),
             }
         };
-        polling.ask(self.client.host(), ask).await
+        self.client.ask(polling, ask).await
     }
 
     /// Whether Emarsys refused an offset behind the last row: the page before was not full, with or without a header.

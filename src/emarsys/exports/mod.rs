@@ -160,21 +160,16 @@ impl Exports<'_> {
             Error::new(ErrorKind::Server, text).with_delivery(Delivery::NotSent)
         };
         let ask = || async move {
-            let state = match self.status(export).await {
-                Ok(state) => state,
-                Err(error) => return Break(Err(error)),
-            };
+            let state = self.status(export).await?;
             match state.status {
-                ExportStatus::Ready | ExportStatus::Done => Break(Ok(state)),
-                ExportStatus::Error => {
-                    Break(Err(error("failed at Emarsys (status `error`); start it again")))
-                }
+                ExportStatus::Ready | ExportStatus::Done => Ok(Break(state)),
+                ExportStatus::Error => Err(error("failed at Emarsys (status `error`); start it again")),
                 ExportStatus::Scheduled | ExportStatus::InProgress | ExportStatus::Other(_) => {
-                    Continue(error("is still in progress; wait for it again later"))
+                    Ok(Continue(error("is still in progress; wait for it again later")))
                 }
             }
         };
-        polling.ask(self.0.host(), ask).await
+        self.0.ask(polling, ask).await
     }
 
     /// The rows of an export (Emarsys API: Download an export), read in pages as the stream is asked for them. The

@@ -57,7 +57,7 @@ impl Serialize for ExportRow {
         let mut map = serializer.serialize_map(None)?;
         let fields = &self.columns.fields;
         if !fields.is_empty() {
-            map.serialize_entry("id", &self.id)?;
+            map.serialize_entry("id", &self.id.to_string())?;
             for (field, value) in fields.iter().zip(self.cells.iter().skip(1)) {
                 map.serialize_entry(&field.to_string(), value)?;
             }
@@ -180,7 +180,7 @@ impl Pages {
         Ok(Columns { header, first, fields, delimiter })
     }
 
-    fn undecodable(&self, what: &str) -> Error {
+    pub(super) fn undecodable(&self, what: &str) -> Error {
         let text = format!("{}: row {} of the export {what}", self.endpoint, self.rows);
         Error::new(ErrorKind::Undecodable, text).with_delivery(Delivery::NotSent)
     }
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!((nobody.column("Email"), nobody.column("City")), (Some(""), None));
         assert_eq!(
             serde_json::to_value(ada).unwrap(),
-            json!({"id": 700_001, "1": "Ada \"A\", Lady\nLovelace", "3": "ada@shop.test"})
+            json!({"id": "700001", "1": "Ada \"A\", Lady\nLovelace", "3": "ada@shop.test"})
         );
         let by_name = &read(None, &[page]).unwrap()[1];
         assert_eq!(
@@ -277,7 +277,7 @@ mod tests {
             (Some("Wien"), Some("Graz"))
         );
         assert_eq!(row.column("City"), Some("Wien"));
-        assert_eq!(serde_json::to_string(row).unwrap(), r#"{"id":7,"11":"Wien","43":"Graz"}"#);
+        assert_eq!(serde_json::to_string(row).unwrap(), r#"{"id":"7","11":"Wien","43":"Graz"}"#);
         let by_name = &read(None, &["user_id,City,City\n7,Wien,Graz\n"]).unwrap()[0];
         assert_eq!(serde_json::to_string(by_name).unwrap(), r#"{"user_id":"7","City":"Wien"}"#);
     }

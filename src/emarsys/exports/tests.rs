@@ -276,3 +276,22 @@ async fn rows_are_a_source() {
     assert_eq!(seen, ["ada@shop.test", "700001"]);
     assert!(chunks.next().await.is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn rows_after_a_page_that_is_too_short_are_an_error_and_no_export_with_holes() {
+    let rows = |from: u64, count: u64| {
+        let rows: String = (from..from + count).map(|id| format!("{id},a@shop.test\n")).collect();
+        csv(&format!("user_id,Email\n{rows}"))
+    };
+    // One row short is what a counted header costs.
+    for (first, second, is_whole) in
+        [(10_000, 5, true), (9_999, 5, true), (9_998, 5, false), (10_001, 5, false)]
+    {
+        let (client, _) = client([rows(1, first), rows(20_001, second), csv("")]);
+        let read = client.exports().download(ExportId::new(4711)).try_collect::<Vec<_>>().await;
+        match read {
+            Ok(read) => assert!(is_whole && read.len() as u64 == first + second, "{first}"),
+            Err(error) => assert!(!is_whole && error.kind() == ErrorKind::Undecodable, "{first}: {error}"),
+        }
+    }
+}

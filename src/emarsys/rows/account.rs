@@ -154,7 +154,7 @@ pub(crate) fn look_up<T>(
     }
     let silent = |what: &str| {
         let text = format!("{}: the reply {what}", keys.endpoint);
-        Lookup::Failed(Arc::new(Error::new(ErrorKind::Undecodable, text)))
+        Lookup::Failed(Arc::new(Error::new(ErrorKind::Undecodable, text).with_delivery(Delivery::NotSent)))
     };
     let mut results: Vec<Option<Lookup<T>>> = rows.clone().map(|_| None).collect();
     for (key, found) in found {
@@ -171,7 +171,7 @@ pub(crate) fn look_up<T>(
             RowResult::Rejected(rejection) if rejection.is_missing() => Lookup::Missing,
             RowResult::Rejected(rejection) => Lookup::Rejected(rejection),
             RowResult::Done => continue,
-            RowResult::Failed(error) => Lookup::Failed(error),
+            RowResult::Failed(_) => silent("has an error for this key, but without a code"),
         });
     }
     Ok(results

@@ -1,10 +1,13 @@
 //! The key values of a call's rows.
 
-use std::{collections::HashMap, fmt::Display, ops::Range};
+use std::{borrow::Cow, collections::HashMap, ops::Range};
 
 use serde_json::Value;
 
-use super::super::{ids::KeyField, reply::key_text};
+use super::super::{
+    ids::{ContactId, KeyField},
+    reply::key_text,
+};
 use crate::{Error, Result};
 
 /// The key values of a call's rows, each of them once. Personal data: no `Debug`.
@@ -58,9 +61,49 @@ pub(crate) fn check_key(endpoint: &str, key: KeyField, value: &str) -> Result<()
     Ok(())
 }
 
+/// What can be the value of a key field: a text, a whole number, or the number of a contact.
+///
+/// Numbers with a point are not among them, since how Emarsys compares those is not known.
+pub trait KeyValue: sealed::Sealed {}
+
+mod sealed {
+    pub trait Sealed {
+        /// The value as it is sent.
+        fn key_text(&self) -> String;
+    }
+}
+
+/// Those that print themselves as they are sent.
+macro_rules! key_values {
+    ($($kind:ty),+) => {$(
+        impl KeyValue for $kind {}
+
+        impl sealed::Sealed for $kind {
+            fn key_text(&self) -> String {
+                self.to_string()
+            }
+        }
+    )+};
+}
+
+key_values!(str, String, Cow<'_, str>, ContactId, u32, u64, i32, i64);
+
+impl<T: KeyValue + ?Sized> KeyValue for &T {}
+
+impl<T: KeyValue + ?Sized> sealed::Sealed for &T {
+    fn key_text(&self) -> String {
+        T::key_text(self)
+    }
+}
+
+/// A key value as text.
+pub(crate) fn text(value: &(impl KeyValue + ?Sized)) -> String {
+    value.key_text()
+}
+
 /// Keys in whatever form, as text.
-pub(crate) fn texts(keys: &[impl Display]) -> Vec<String> {
-    keys.iter().map(ToString::to_string).collect()
+pub(crate) fn texts(keys: &[impl KeyValue]) -> Vec<String> {
+    keys.iter().map(text).collect()
 }
 
 /// The text by which a reply will know this key value; empty if it can be no key.

@@ -135,7 +135,7 @@ pub(super) fn rename(cx: &mut Context<'_>, list: u64, body: &Map<String, Value>)
 }
 
 pub(super) fn delete(cx: &mut Context<'_>, list: u64) -> Data {
-    if segments::uses_list(cx.store, list) {
+    if cx.store.list(list).is_some() && segments::uses_list(cx.store, list) {
         return Err(Failure::bad(3008, "The contact list is used in a combined segment."));
     }
     if cx.store.delete_list(list) { Ok(json!({})) } else { Err(Failure::no_list()) }

@@ -43,6 +43,7 @@ pub struct Switches {
     pub(super) contact_ids_bare: bool,
     pub(super) deprecated_reads: bool,
     pub(super) query_without_return: bool,
+    pub(super) query_pages_with_gaps: bool,
     pub(super) getdata_result_left_out: bool,
     pub(super) getdata_rows_in_order: bool,
     pub(super) empty_errors_shown: bool,
@@ -153,6 +154,7 @@ impl Default for Switches {
             contact_ids_bare: false,
             deprecated_reads: true,
             query_without_return: false,
+            query_pages_with_gaps: false,
             getdata_result_left_out: false,
             getdata_rows_in_order: true,
             empty_errors_shown: false,
@@ -180,7 +182,8 @@ impl Default for Switches {
 }
 
 impl Switches {
-    /// The status of requests that are refused as a whole for what they say: 400 (default) or 200.
+    /// The status of requests that are refused as a whole for what they say: 400 (default) or 200. It takes the place of
+    /// every 400, also of one that another switch sets.
     pub fn request_error_status(mut self, status: u16) -> Self {
         self.request_error_status = status;
         self
@@ -333,6 +336,13 @@ impl Switches {
     /// Whether `contactIds` answers without the envelope. Default no.
     pub fn contact_ids_bare(mut self, yes: bool) -> Self {
         self.contact_ids_bare = yes;
+        self
+    }
+
+    /// Whether `contact/query` leaves the contacts without a value (`excludeempty`) out of pages that were cut with them,
+    /// so that a page in the middle may be short or empty. Default no: it leaves them out first.
+    pub fn query_pages_with_gaps(mut self, yes: bool) -> Self {
+        self.query_pages_with_gaps = yes;
         self
     }
 

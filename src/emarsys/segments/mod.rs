@@ -22,10 +22,10 @@ use super::{
     path::Path,
     polling::Polling,
     reply::{self, Count, Flag, Ignored, List},
-    request::{Effect, Method, Request},
+    request::{Effect, Method, Request, endpoint},
     words::words,
 };
-use crate::{Error, Result};
+use crate::{Delivery, Error, ErrorKind, Result};
 
 /// Members that are read in one request, of the million that Emarsys takes.
 const PAGE: usize = 10_000;
@@ -225,6 +225,12 @@ impl Segments<'_> {
             async move {
                 let Some(offset) = offset else { return Ok(None) };
                 let List(page) = client.poll(&ListMembers { segment, offset }, polling).await?;
+                if page.len() > PAGE {
+                    // Whoever does not keep to the limit may not keep to the offset either: the pages would never end.
+                    let text =
+                        format!("{}: a page has more contacts than asked for", endpoint::<ListMembers>());
+                    return Err(Error::new(ErrorKind::Undecodable, text).with_delivery(Delivery::NotSent));
+                }
                 let next = if page.len() < PAGE { None } else { Some(offset + PAGE) };
                 Ok(Some((stream::iter(page.into_iter().map(Ok)), next)))
             }

@@ -142,18 +142,17 @@ impl Segments<'_> {
     {
         let endpoint = &endpoint::<R>();
         let ask = || async move {
-            match self.0.send(request).await.and_then(|reply| reply.result(endpoint)) {
-                Ok(Some(result)) => Break(Ok(result)),
-                Ok(None) => {
+            Ok(match self.0.send(request).await?.result(endpoint)? {
+                Some(result) => Break(result),
+                None => {
                     let text = format!(
                         "{endpoint}: the segment is still being evaluated; ask for the same run again later"
                     );
                     Continue(Error::new(ErrorKind::Server, text).with_delivery(Delivery::NotSent))
                 }
-                Err(error) => Break(Err(error)),
-            }
+            })
         };
-        polling.ask(self.0.host(), ask).await
+        self.0.ask(polling, ask).await
     }
 }
 

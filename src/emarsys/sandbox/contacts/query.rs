@@ -36,7 +36,11 @@ pub(in super::super) fn query(cx: &mut Context<'_>, query: &Query) -> Data {
         let value = cx.store.value(contact, wanted).map_or(Value::Null, Stored::to_json);
         Map::from_iter([("id".to_owned(), json!(contact)), (wanted.to_string(), value)])
     };
-    let rows: Vec<_> = found.into_iter().filter(kept).skip(offset).take(page).map(row).collect();
+    let rows: Vec<_> = if cx.switches.query_pages_with_gaps {
+        found.into_iter().skip(offset).take(page).filter(kept).map(row).collect()
+    } else {
+        found.into_iter().filter(kept).skip(offset).take(page).map(row).collect()
+    };
     Ok(json!({ "errors": [], "result": rows }))
 }
 

@@ -114,3 +114,35 @@ fn query_sees_new_contacts_late_when_switched() {
     caller.clock.advance(Duration::from_secs(5));
     assert_eq!(ids(&caller.get("contact/query/?return=3")), [ContactId::new(700_001)]);
 }
+
+#[test]
+fn pages_may_have_gaps_where_contacts_have_no_value() {
+    let caller = Caller::switched(Switches::default().query_pages_with_gaps(true));
+    for name in [json!("Ada"), json!(null), json!(null), json!("Bob"), json!(null)] {
+        caller.sandbox.add_contact([(FieldId::FIRST_NAME, name)]);
+    }
+    let page = |offset: usize| {
+        ids(&caller.get(&format!("contact/query/?return=1&excludeempty=true&limit=2&offset={offset}"))).len()
+    };
+    assert_eq!([page(0), page(1), page(2), page(4), page(6)], [1, 0, 1, 0, 0]);
+}
+
+#[tokio::test]
+async fn client_finds_everybody_whether_pages_have_gaps_or_not() {
+    use futures::TryStreamExt;
+
+    for gaps in [false, true] {
+        let host = TestHost::shared();
+        let switches = Switches::default().query_pages_with_gaps(gaps);
+        let sandbox = Sandbox::builder().host(host.clone()).switches(switches).build();
+        for person in 0..7 {
+            let name = if person % 5 == 0 { json!("Ada") } else { json!(null) };
+            sandbox.add_contact([(FieldId::FIRST_NAME, name)]);
+        }
+        let credentials = crate::emarsys::Credentials::oauth2(sandbox.client_id(), sandbox.client_secret());
+        let client =
+            crate::emarsys::Client::builder(credentials).host(host).in_process(&sandbox).build().unwrap();
+        let query = client.contacts().query(FieldId::FIRST_NAME).exclude_empty().page(2);
+        assert_eq!(query.stream().try_collect::<Vec<_>>().await.unwrap().len(), 2, "gaps: {gaps}");
+    }
+}
