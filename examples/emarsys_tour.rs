@@ -51,8 +51,12 @@ async fn tour() -> Result<()> {
         if let Some(url) = variable("EMARSYS_URL") {
             builder = builder.base_url(url);
         }
-        println!("A real account: nothing will be changed.");
-        return read(&builder.build()?).await;
+        let client = builder.build()?;
+        println!("Credentials in the environment: nothing will be changed.");
+        return read(&client).await;
+    }
+    if variable("EMARSYS_URL").is_some() {
+        return Err("EMARSYS_URL is set, and no credentials are: set them, or neither".into());
     }
     let sandbox = account().await?;
     let client = Client::builder(Credentials::oauth2(sandbox.client_id(), sandbox.client_secret()))

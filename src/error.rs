@@ -62,7 +62,8 @@ pub enum ErrorKind {
     Server,
     /// The destination answered something that cannot be understood.
     Undecodable,
-    /// The time in which this may be sent has passed; nothing was sent.
+    /// The time in which this may be sent has passed. Whether an earlier attempt may have been applied is in
+    /// [`Error::delivery`].
     Expired,
     /// The state has changed since it was read: plan again.
     StateMoved,
@@ -230,8 +231,11 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {
+    /// The cause, unless its text is this error's own: then the cause of that. Whoever prints all causes in a row prints
+    /// nothing twice.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        let source = self.0.source.as_deref()?;
+        if source.to_string() == self.0.text { source.source() } else { Some(source) }
     }
 }
 
@@ -245,6 +249,9 @@ mod tests {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         assert_eq!(cause.as_deref(), Some("it is empty"));
         assert!(std::error::Error::source(&Error::config("no cause")).is_none());
+        let twin = Error::config("of no use").with_source(std::io::Error::other("of no use"));
+        assert!(std::error::Error::source(&twin).is_none());
+        assert!(twin.cause::<std::io::Error>().is_some());
     }
 
     #[test]

@@ -380,11 +380,12 @@ impl Tokens {
         let response = match response {
             Ok(response) => response,
             Err(TransportError::NotConnected(cause)) => {
-                let text = "no connection to the token server: check its URL and the network";
+                let text = "POST token: could not connect, so nothing was sent: check the base URL or token URL, and the network";
                 return Err(failure(Signal::NotConnected, text).because(cause));
             }
             Err(TransportError::NoAnswer(cause)) => {
-                return Err(failure(Signal::NoAnswer, "no answer from the token server").because(cause));
+                return Err(failure(Signal::NoAnswer, "POST token: no answer, so nothing else was sent")
+                    .because(cause));
             }
             Err(TransportError::TooLong) => {
                 return Err(failure(
@@ -693,8 +694,8 @@ mod tests {
             (Answer::reply(200, "<html>"), ErrorKind::Undecodable, "token URL"),
             (Answer::reply(200, r#"{"access_token":""}"#), ErrorKind::Undecodable, "token URL"),
             (Answer::reply(503, ""), ErrorKind::Server, "later"),
-            (Answer::NotConnected, ErrorKind::NoAnswer, "token server"),
-            (Answer::Lost, ErrorKind::NoAnswer, "token server"),
+            (Answer::NotConnected, ErrorKind::NoAnswer, "POST token: could not connect"),
+            (Answer::Lost, ErrorKind::NoAnswer, "POST token: no answer"),
             (Answer::TooLong, ErrorKind::Config, "token URL"),
             (token("line\\nbreak", 60), ErrorKind::Config, "header"),
         ];

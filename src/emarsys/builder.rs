@@ -144,6 +144,8 @@ impl ClientBuilder {
     #[cfg(feature = "sandbox")]
     pub fn in_process(mut self, sandbox: &super::sandbox::Sandbox) -> Self {
         self.transport = Some(Arc::new(sandbox.clone()));
+        // Nobody is to think that it talks to the real one.
+        self.base_url.get_or_insert_with(|| "https://in-process.invalid".to_owned());
         self
     }
 

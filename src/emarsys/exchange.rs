@@ -84,7 +84,7 @@ impl Client {
                 }
                 Verdict::Stop if error.kind() == ErrorKind::Expired => {
                     return Err(match last {
-                        Some(last) => error.with_source(last),
+                        Some(last) => Self::expired_after(call, last),
                         None => error,
                     });
                 }
@@ -110,6 +110,17 @@ impl Client {
             attempt += 1;
             last = Some(error);
         }
+    }
+
+    /// There is no time left to send a request again whose attempts failed, the last with `last`.
+    fn expired_after(call: &Call, last: Error) -> Error {
+        let what = match last.delivery() {
+            Delivery::Unknown => "an attempt before may have been applied",
+            Delivery::NotSent | Delivery::Refused => "the attempts before had no effect",
+        };
+        let text =
+            format!("{}: the time in which it may be sent again has passed, and {what}", call.endpoint);
+        Error::new(ErrorKind::Expired, text).with_delivery(last.delivery()).with_source(last)
     }
 
     /// One attempt: the limit's consent, an authorization, the deadline, and only then the request.
@@ -264,15 +275,20 @@ impl Call {
         let refusal = Refusal::new(&self.endpoint, status, envelope);
         let advice: Cow<'_, str> = match (signal, self.permission) {
             (Signal::Forbidden, Some(permission)) => format!(
-                "the API user lacks the permission {permission}; it takes effect minutes after it is given"
+                "the API user lacks a permission ({permission}); it takes effect minutes after it is given"
             )
             .into(),
             (Signal::Forbidden, None) => "the API user lacks the permission for this endpoint".into(),
+            (Signal::Refused, _) if advice.is_empty() && envelope.is_none() && status == 404 => {
+                "there is no such thing, or the base URL is wrong".into()
+            }
             (Signal::Refused, _) if advice.is_empty() && envelope.is_none() => "check the base URL".into(),
             _ => advice.into(),
         };
         let mut text = refusal.to_string();
-        if !text.contains(&*advice) {
+        // What a reply code means says what to do, too.
+        let is_told = refusal.has_meaning() && matches!(signal, Signal::Locked | Signal::NotReady);
+        if !is_told && !text.contains(&*advice) {
             text = format!("{text}; {advice}");
         }
         Error::new(signal.kind(), text).with_delivery(signal.delivery(self.effect)).with_source(refusal)

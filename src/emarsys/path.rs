@@ -19,8 +19,8 @@ pub struct Path(Result<Url, &'static str>);
 
 impl Path {
     /// The path of an endpoint, mostly [`Request::ENDPOINT`](super::Request::ENDPOINT), of which each name in braces is
-    /// replaced by the next of `values`. A value that is empty, `.` or `..`, or a wrong number of them, is an error of the
-    /// call that the path is for.
+    /// replaced by the next of `values`; a name is all of what is between two slashes. Values that are empty or dots, a wrong
+    /// number of them, or an endpoint that is no path are an error of the call that the path is for.
     pub fn fill(endpoint: &str, values: &[&dyn Display]) -> Self {
         Self(fill(endpoint, values))
     }
@@ -56,6 +56,11 @@ fn fill(endpoint: &str, values: &[&dyn Display]) -> Result<Url, &'static str> {
         return Err("an endpoint is a path as it is read, without a query: add one with `Path::query`");
     }
     for part in endpoint.split('/') {
+        if matches!(part, "" | "." | "..") {
+            return Err(
+                "a part of its path is empty or consists of dots: an endpoint begins below `/api/v3/`",
+            );
+        }
         if !part.contains(['{', '}']) {
             parts.push(part.to_owned());
             continue;
@@ -122,7 +127,19 @@ mod tests {
 
     #[test]
     fn endpoint_that_would_be_sent_as_another_one_is_an_error() {
-        for endpoint in ["contact/?a=1", "contact#a", "contact%2Fa", "x-{id}", "{id}x", "{id"] {
+        for endpoint in [
+            "",
+            "/settings",
+            "settings/",
+            "a/../b",
+            "https://evil.test/x",
+            "contact/?a=1",
+            "contact#a",
+            "contact%2Fa",
+            "x-{id}",
+            "{id}x",
+            "{id",
+        ] {
             assert!(text(endpoint, &[&1]).is_err(), "{endpoint}");
         }
     }

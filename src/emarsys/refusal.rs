@@ -74,19 +74,25 @@ impl Refusal {
         self.code == Some(2010) && !self.exists
     }
 
-    /// Whether the result is not there yet and the same call is to be made again later (status 202).
+    /// Whether the result is not there yet and the same call is to be made again later (status 202, or code 4005 of an
+    /// export in progress).
     pub fn is_not_ready(&self) -> bool {
-        self.status == 202
+        self.status == 202 || self.code == Some(4005)
     }
 
     /// Whether to ask again later: it is not ready, or something else is being computed.
     pub(crate) fn is_for_later(&self) -> bool {
-        matches!(self.status, 202 | 423)
+        self.is_not_ready() || self.status == 423
+    }
+
+    /// Whether it is said in words what the code means.
+    pub(crate) fn has_meaning(&self) -> bool {
+        self.code.is_some_and(|code| !self.meaning_here(code).unwrap_or_else(|| meaning(code)).is_empty())
     }
 
     /// What a code means under this status and endpoint, if it means something else elsewhere.
     fn meaning_here(&self, code: i64) -> Option<&'static str> {
-        let (_, path) = self.endpoint.split_once(' ').unwrap_or_default();
+        let (verb, path) = self.endpoint.split_once(' ').unwrap_or_default();
         let resource = path.split('/').next().unwrap_or_default();
         Some(match (code, self.status, resource) {
             (1008, _, "filter") if path.ends_with("/delete") => {
@@ -105,7 +111,13 @@ impl Refusal {
             (9001..=9004, 403, _) => "",
             (10001, 202, _) => "the result is not ready yet",
             (10001, _, "filter") => "the limit or the offset is not valid",
-            (10001, _, "export" | "email") => "the number or a parameter of the export is not valid",
+            (10001, _, "export" | "email") if verb == "POST" => {
+                "a parameter of the export, such as a field, is not valid"
+            }
+            (10001, _, "export") => "the number of the export, its offset or its limit is not valid",
+            (3004, _, "contactlist") if path.contains("{id}") && !path.ends_with("/rename") => {
+                "no contact list has this id; it may have been deleted"
+            }
             (10001, _, _) if matches!(path, "contact/getchanges" | "contact/getregistrations") => {
                 "a parameter of the export is not valid"
             }

@@ -113,18 +113,18 @@ impl Table<'_> {
         self.write(records, |records| Remove(Body { table: self, records })).await
     }
 
-    /// Replaces **all** records of the table by these (Emarsys API: Replace records). Twice is the same as once, so it is
+    /// Replaces **all** records of the table by these, which may be none (Emarsys API: Replace records). Twice is the same as once, so it is
     /// repeated when no answer comes.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if they do not fit into one request, that is
-    /// if they are more than 1,000: a second request would replace the first. Else as [`insert`](Self::insert).
+    /// if they are more than 1,000 or 8 MB: a second request would replace the first. Else as [`insert`](Self::insert).
     pub async fn replace<T: Serialize + Sync>(&self, records: &[T]) -> Result<()> {
         let request = Replace(Body { table: self, records });
         if rows::split(&endpoint::<Replace<'_, T>>(), records, RECORDS_MAX)?.len() > 1 {
             return Err(Error::config(
                 "the records that are to replace a table are more than fit into one request (1,000 records, 8 MB); \
-                 empty the table and insert them instead",
+                 replace by no records, and then insert them",
             ));
         }
         self.client.send(&request).await.map(|Written| ())

@@ -103,7 +103,9 @@ pub(crate) fn shape(body: &[u8]) -> String {
             let how = if error.is_eof() { "breaks off" } else { "is not valid" };
             format!("JSON of {bytes} bytes that {how} in line {}, column {}", error.line(), error.column())
         }
-        Err(_) if text.starts_with('<') => format!("a web page of {bytes} bytes"),
+        Err(_) if text.starts_with('<') => format!(
+            "a web page of {bytes} bytes; if it is no passing failure of a gateway, check the base URL"
+        ),
         Err(_) => format!("a text of {bytes} bytes"),
     }
 }

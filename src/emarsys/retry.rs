@@ -72,7 +72,7 @@ pub(crate) enum Signal {
     Limited,
     /// 423: something else is running that excludes this.
     Locked,
-    /// 202 with a reply code: ask again.
+    /// 202 with a reply code, or the code of an export in progress: ask again.
     NotReady,
     /// 5xx, 408: failed, at whatever point.
     Failed,
@@ -116,6 +116,8 @@ impl Signal {
                 }
                 Some(envelope) if envelope.names_successes() => Self::Undecodable,
                 Some(_) if status == 202 => Self::NotReady,
+                // An export that is in progress.
+                Some(envelope) if envelope.code == 4005 => Self::NotReady,
                 None if (200..300).contains(&status) => Self::Undecodable,
                 Some(_) | None => Self::Refused,
             },
@@ -188,6 +190,7 @@ mod tests {
         assert_eq!(signal(400, r#"{"replyCode":2008,"data":""}"#), Signal::Refused);
         assert_eq!(signal(400, r#"{"replyCode":0,"data":""}"#), Signal::Undecodable);
         assert_eq!(signal(202, r#"{"replyCode":10001,"data":""}"#), Signal::NotReady);
+        assert_eq!(signal(400, r#"{"replyCode":4005,"data":""}"#), Signal::NotReady);
         assert_eq!(signal(500, r#"{"replyCode":3005,"data":""}"#), Signal::Refused);
         assert_eq!(signal(500, r#"{"replyCode":2011,"data":""}"#), Signal::Failed);
     }

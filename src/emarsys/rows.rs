@@ -78,6 +78,14 @@ impl<T> fmt::Display for Lookup<T> {
 
 impl<T> Lookup<T> {
     /// What was found, if it was.
+    pub fn into_found(self) -> Option<T> {
+        match self {
+            Self::Found(found) => Some(found),
+            Self::Missing | Self::Rejected(_) | Self::Failed(_) => None,
+        }
+    }
+
+    /// What was found, if it was.
     pub fn found(&self) -> Option<&T> {
         match self {
             Self::Found(found) => Some(found),

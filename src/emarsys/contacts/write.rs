@@ -69,7 +69,7 @@ impl Contacts<'_> {
     /// the list nevertheless: the documentation speaks of every contact that can be identified or created.
     ///
     /// There is one result per contact, in their order. More than 1,000 contacts, or 8 MB, are sent as several
-    /// requests, one after the other.
+    /// requests, one after the other. Which number belongs to which contact, [`check_ids`](Self::check_ids) tells.
     ///
     /// # Errors
     /// As [`update`](Self::update), and with [`ErrorKind::Config`](crate::ErrorKind::Config) if `key` is one of the
@@ -195,7 +195,10 @@ impl Contacts<'_> {
         // The reply to one contact has another form, which is read by another request of the same endpoint.
         let body = Body { key_id: key, contents: Contents::One(contact), contact_list_id: list };
         let request = One(request(body));
-        rows::check_key(&endpoint::<R>(), key, &rows::usable_key(contact.value(key)))?;
+        let endpoint = endpoint::<R>();
+        rows::check_key(&endpoint, key, &rows::usable_key(contact.value(key)))?;
+        // Refuses one that is too long.
+        rows::split(&endpoint, std::slice::from_ref(contact), 1)?;
         self.0.send(&request).await.map(|reply| reply.id.0)
     }
 }

@@ -388,7 +388,7 @@ async fn missing_permission_is_named() {
         let bench = wsse([answer]);
         let error = bench.update().await.unwrap_err();
         assert_eq!((error.kind(), error.delivery()), (ErrorKind::Forbidden, Delivery::Refused));
-        assert!(error.to_string().contains("permission contact.update"), "{error}");
+        assert!(error.to_string().contains("a permission (contact.update)"), "{error}");
         assert!(!error.to_string().contains("not understood"), "{error}");
     }
 }

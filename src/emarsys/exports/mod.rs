@@ -128,7 +128,9 @@ impl Exports<'_> {
     /// an export changes nothing, and while the same one is running the second is refused with 4001.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], with nothing sent, if it has no field, more than 20, or one that Emarsys does not export;
+    /// [`ErrorKind::Config`], with nothing sent, if it has no field, more than 20, one twice, or one that Emarsys does not
+    /// export: [`VISIT_DURATION`](FieldId::VISIT_DURATION), [`PAGE_VIEWS`](FieldId::PAGE_VIEWS),
+    /// [`DAYS_SINCE_EMAIL`](FieldId::DAYS_SINCE_EMAIL), [`STATUS`](FieldId::STATUS) and [`SOURCE`](FieldId::SOURCE);
     /// else as [`Client::send`], with the codes 4000 and 10001 (a parameter is not valid) and 4001.
     pub async fn start(&self, export: &NewExport) -> Result<ExportRef> {
         export.check()?;

@@ -28,7 +28,10 @@ fn shape_of_a_body_says_nothing_of_what_is_in_it() {
         ("", "an empty body"),
         (" \n", "an empty body"),
         ("Ada", "a text of 3 bytes"),
-        ("<html>Ada</html>", "a web page of 16 bytes"),
+        (
+            "<html>Ada</html>",
+            "a web page of 16 bytes; if it is no passing failure of a gateway, check the base URL",
+        ),
         (r#"{"replyCode":0,"data":{"Ada"#, "JSON of 27 bytes that breaks off in line 1, column 27"),
         (
             r#"{"replyCode":0,"data":{"ids":["Ada",7],"errors":{"ada@shop.test":{"2008":"Ada"}},"Ada":true}}"#,

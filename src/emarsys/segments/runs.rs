@@ -142,15 +142,12 @@ impl Segments<'_> {
     {
         let endpoint = &endpoint::<R>();
         let ask = || async move {
-            Ok(match self.0.send(request).await?.result(endpoint)? {
-                Some(result) => Break(result),
-                None => {
-                    let text = format!(
-                        "{endpoint}: the segment is still being evaluated; ask for the same run again later"
-                    );
-                    Continue(Error::new(ErrorKind::Server, text).with_delivery(Delivery::NotSent))
-                }
-            })
+            if let Some(result) = self.0.send(request).await?.result(endpoint)? {
+                return Ok(Break(result));
+            }
+            let text =
+                format!("{endpoint}: the segment is still being evaluated; ask for the same run again later");
+            Ok(Continue(Error::new(ErrorKind::Server, text).with_delivery(Delivery::NotSent)))
         };
         self.0.ask(polling, ask).await
     }
