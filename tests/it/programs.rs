@@ -571,7 +571,10 @@ fn address_that_cannot_be_used_is_refused() {
     };
     refused("http://shop.test", &["base URL", "https"]);
     refused("shop", &["base URL"]);
-    refused(&format!("http://127.0.0.1:{closed}"), &["POST token: could not connect", "check the base URL", "refused"]);
+    refused(
+        &format!("http://127.0.0.1:{closed}"),
+        &["POST token: could not connect", "check the base URL", "refused"],
+    );
 }
 
 #[test]
