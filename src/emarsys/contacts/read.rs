@@ -25,7 +25,7 @@ impl Contacts<'_> {
     /// [`check_ids`](Self::check_ids) does without.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the value is empty; else as
+    /// [`ErrorKind::Config`] if the value is empty; else as
     /// [`Client::send`](crate::emarsys::Client::send), with code 2010
     /// ([`Refusal::is_ambiguous`](crate::emarsys::Refusal::is_ambiguous)) if several contacts have it.
     pub async fn find(&self, key: impl Into<KeyField>, value: impl KeyValue) -> Result<Option<ContactId>> {

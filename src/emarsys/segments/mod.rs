@@ -164,7 +164,7 @@ impl Segments<'_> {
     /// [`list`](Self::list) tells: names are unique.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with nothing sent, if the name is empty, or an `and` or an `or`
+    /// [`ErrorKind::Config`], with nothing sent, if the name is empty, or an `and` or an `or`
     /// is; else as [`Client::send`], with the codes 1008 (the name exists, or the criteria are not valid) and 10004 or
     /// 10005.
     pub async fn create(&self, segment: &NewSegment) -> Result<SegmentId> {
@@ -175,7 +175,7 @@ impl Segments<'_> {
     /// The contact criteria of a segment (Emarsys API: Get contact criteria), if it has any.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for [`SegmentId::ALL_CONTACTS`], which has none; else as
+    /// [`ErrorKind::Config`] for [`SegmentId::ALL_CONTACTS`], which has none; else as
     /// [`Client::send`], with the code 10002 (unknown segment).
     pub async fn contact_criteria(&self, segment: SegmentId) -> Result<Option<Criteria>> {
         let criteria = self.0.send(&GetCriteria { segment: not_all_contacts(segment)? }).await?;
