@@ -42,6 +42,19 @@ pub(crate) fn later(time: SystemTime, span: Duration) -> SystemTime {
     time.checked_add(span.min(CENTURY)).unwrap_or(time)
 }
 
+/// Lets the executor poll others once.
+pub(crate) async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
 /// The moment from which every [`SystemHost`] counts: a deadline that was made by one is checked against another.
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::Host;
+use super::{Host, yield_once};
 use crate::Result;
 
 /// A machine for tests: its time stands still until somebody sleeps or [`advance`](Self::advance) is called, so that
@@ -91,18 +91,6 @@ impl Host for TestHost {
         }
         Ok(())
     }
-}
-
-async fn yield_once() {
-    let mut yielded = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return std::task::Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
 }
 
 #[cfg(test)]

@@ -266,7 +266,7 @@ impl<'p> Planner<'p> {
             }
             self.compare(rows, digests).await?;
             // Hashing a big source takes long; others on this thread have their turn in between.
-            yield_once().await;
+            crate::host::yield_once().await;
         }
         Ok(())
     }
@@ -781,17 +781,4 @@ impl<'p> Planner<'p> {
             memory_max: self.options.memory_max,
         })
     }
-}
-
-/// Lets the executor poll others once.
-async fn yield_once() {
-    let mut yielded = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return std::task::Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
 }
