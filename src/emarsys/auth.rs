@@ -380,12 +380,14 @@ impl Tokens {
         let response = match response {
             Ok(response) => response,
             Err(TransportError::NotConnected(cause)) => {
-                let text = "POST token: could not connect, so nothing was sent: check the base URL or token URL, and the network";
+                let text = format!(
+                    "{TOKEN}: could not connect, so nothing was sent: check the base URL or token URL, and the network"
+                );
                 return Err(failure(Signal::NotConnected, text).because(cause));
             }
             Err(TransportError::NoAnswer(cause)) => {
-                return Err(failure(Signal::NoAnswer, "POST token: no answer, so nothing else was sent")
-                    .because(cause));
+                let text = format!("{TOKEN}: no answer, so nothing else was sent; try again later");
+                return Err(failure(Signal::NoAnswer, text).because(cause));
             }
             Err(TransportError::TooLong) => {
                 return Err(failure(

@@ -132,9 +132,10 @@ impl Client {
     ///
     /// # Errors
     /// [`Unauthorized`](crate::ErrorKind::Unauthorized), [`Forbidden`](crate::ErrorKind::Forbidden),
-    /// [`RateLimited`](crate::ErrorKind::RateLimited) and [`Refused`](crate::ErrorKind::Refused), with a [`Refusal`] as cause. So it is if
-    /// the token is refused (with the endpoint `POST token`; of kind [`Config`](crate::ErrorKind::Config) if the status
-    /// speaks of a wrong token URL), and wherever a reply that makes another error has a status or a code of note;
+    /// [`RateLimited`](crate::ErrorKind::RateLimited) and [`Refused`](crate::ErrorKind::Refused), with a [`Refusal`] as
+    /// cause. So it is if the token is refused (with the endpoint `POST token`; of kind
+    /// [`Config`](crate::ErrorKind::Config) if the status speaks of a wrong token URL), and wherever a reply that makes
+    /// another error has a status or a code of note;
     /// [`Server`](crate::ErrorKind::Server), [`NoAnswer`](crate::ErrorKind::NoAnswer) and
     /// [`Undecodable`](crate::ErrorKind::Undecodable) if Emarsys does not come to an answer;
     /// [`Expired`](crate::ErrorKind::Expired) if the deadline passed; [`Config`](crate::ErrorKind::Config) if the request cannot
@@ -145,8 +146,8 @@ impl Client {
     }
 
     /// Sends a request again and again until its result is there: for endpoints that answer with status 202 while
-    /// they compute, and with 423 while they compute something else. What is no [`Read`](crate::emarsys::Effect::Read) is not
-    /// sent again after 202: it may have been done.
+    /// they compute, and with 423 while they compute something else. What is no
+    /// [`Read`](crate::emarsys::Effect::Read) is not sent again after 202: it may have been done.
     ///
     /// # Errors
     /// As [`send`](Self::send); the error of the last attempt, with status 202 or 423 in its [`Refusal`], once

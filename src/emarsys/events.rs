@@ -80,7 +80,9 @@ impl Events<'_> {
     ) -> Result<()> {
         let (key, endpoint) = (key.into(), endpoint::<TriggerOne<'_>>());
         if !trigger.has_usable_data() {
-            return Err(Error::config(format!("{endpoint}: the data of the event is not a JSON object")));
+            return Err(Error::config(format!(
+                "{endpoint}: the data of the event is not a JSON object; send one, or no data"
+            )));
         }
         rows::check_key(&endpoint, key, &trigger.external_id)?;
         let Answer { status, reply } = self.0.call(&TriggerOne { event, key_id: key, trigger }).await?;
@@ -105,7 +107,7 @@ impl Events<'_> {
         let endpoint = endpoint::<TriggerMany<'_>>();
         if let Some(row) = triggers.iter().position(|trigger| !trigger.has_usable_data()) {
             return Err(Error::config(format!(
-                "{endpoint}: the data of row {row} (the first is 0) is not a JSON object"
+                "{endpoint}: the data of row {row} (the first is 0) is not a JSON object; send one, or no data"
             )));
         }
         let keys = &Keys::new(endpoint, key, triggers.iter().map(|trigger| &trigger.external_id))?;

@@ -19,8 +19,8 @@ pub struct Path(Result<Url, &'static str>);
 
 impl Path {
     /// The path of an endpoint, mostly [`Request::ENDPOINT`](super::Request::ENDPOINT), of which each name in braces is
-    /// replaced by the next of `values`; a name is all of what is between two slashes. Values that are empty or dots, a wrong
-    /// number of them, or an endpoint that is no path are an error of the call that the path is for.
+    /// replaced by the next of `values`; a name is all of what is between two slashes. Values that are empty or dots, a
+    /// wrong number of them, or an endpoint that is no path are an error of the call that the path is for.
     pub fn fill(endpoint: &str, values: &[&dyn Display]) -> Self {
         Self(fill(endpoint, values))
     }

@@ -162,6 +162,7 @@ impl Contacts<'_> {
     ) -> Result<Upserted> {
         let values = contacts.iter().map(|contact| rows::usable_key(contact.value(key)));
         let keys = &Keys::new(endpoint::<R>(), key, values)?;
+        // The ids come beside the results of the rows, and the future of a request may not borrow a list to change it.
         let written = Mutex::new(Vec::new());
         let (request, ids) = (&request, &written);
         let requests = rows::split(&keys.endpoint, contacts, ROWS_MAX)?;

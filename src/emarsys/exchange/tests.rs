@@ -250,6 +250,35 @@ async fn what_is_still_computed_is_asked_for_until_it_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn write_that_is_answered_with_202_is_not_sent_again() {
+    #[derive(serde::Serialize)]
+    struct Begin {}
+
+    impl Request for Begin {
+        type Reply = Value;
+        const METHOD: Method = Method::Post;
+        const ENDPOINT: &'static str = "something";
+        const EFFECT: Effect = Effect::Write;
+    }
+
+    let bench = wsse([refused(202, 10_001)]);
+    let error = bench.client.poll(&Begin {}, Polling::default()).await.unwrap_err();
+    assert_eq!((error.delivery(), bench.script.sent().len()), (Delivery::Unknown, 1));
+    let bench = wsse([refused(423, 10_003), Reply::reply(200, r#"{"replyCode":0,"data":{}}"#)]);
+    bench.client.poll(&Begin {}, Polling::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn polling_ends_with_the_deadline_and_says_what_was_answered_last() {
+    let bench = wsse([refused(202, 10_001), refused(202, 10_001)]);
+    let deadline = Deadline::after(&*bench.host, Duration::from_secs(9));
+    let polling = Polling::default().first(Duration::from_secs(8));
+    let error = bench.client.until(deadline).poll(&ReadSettings {}, polling).await.unwrap_err();
+    assert!(error.cause::<Refusal>().unwrap().is_not_ready(), "{error}");
+    assert_eq!((bench.script.sent().len(), bench.host.monotonic()), (2, Duration::from_secs(8)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn write_that_surely_had_no_effect_is_repeated() {
     for answer in
         [Reply::NotConnected, refused(423, 10003), refused(429, 7003), Reply::reply(429, "slow down")]

@@ -183,7 +183,8 @@ impl Exports<'_> {
     /// # Errors
     /// An item of the stream, its last; as [`Client::send`], with the codes 4003 (status 410: the file is gone), 4004
     /// (not made for download), 4005 (still in progress), 4006 and 4007; [`ErrorKind::Undecodable`] if a page of 10,000
-    /// rows is longer than 64 MiB (leave long texts out of the export) or not whole, or the export has no header line or not the columns that were asked for.
+    /// rows is longer than 64 MiB (leave long texts out of the export), not whole, or does not join the one before, or if
+    /// the export has no header line or not the columns that were asked for.
     pub fn download(&self, export: impl Into<ExportRef>) -> BoxStream<'static, Result<ExportRow>> {
         download::rows(self.0.clone(), export.into(), None)
     }

@@ -179,6 +179,17 @@ fn new_count_is_explored_by_one_request_and_stragglers_say_nothing_about_it() {
 }
 
 #[test]
+fn straggler_whose_reset_wavers_says_nothing_about_the_new_count() {
+    let mut state = after(left(2, 60, 60));
+    let straggler = go(&mut state, 1);
+    let scout = go(&mut state, 60);
+    state.end(straggler, left(0, 61, 60), secs(61));
+    assert_eq!(state.admit(secs(61)), Admission::AfterReply);
+    state.end(scout, left(9, 120, 60), secs(61));
+    go(&mut state, 61);
+}
+
+#[test]
 fn count_that_did_not_end_as_expected_goes_on() {
     let mut state = after(left(2, 60, 60));
     let scout = go(&mut state, 60);

@@ -45,9 +45,9 @@
 //! which copies the source's value even if it is empty; any other rule is refused with 10001, fields without a rule
 //! and lists stay as they are.
 //!
-//! What it does not serve: the external id (`eid`) as a key, relational and AI segments, the export of responses, the notification of a finished export,
-//! `contact/last_change`, the list of events, programs, and e-mails. Paths that it does not serve are
-//! answered as an unknown action, with status 400 and code 1.
+//! What it does not serve: the external id (`eid`) as a key, relational and AI segments, the export of responses, the
+//! notification of a finished export, `contact/last_change`, the list of events, programs, and e-mails. Paths that it does
+//! not serve are answered as an unknown action, with status 400 and code 1.
 //!
 //! # Where it is more lenient than Emarsys may be
 //!
