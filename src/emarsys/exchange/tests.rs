@@ -257,7 +257,7 @@ async fn write_that_is_answered_with_202_is_not_sent_again() {
     impl Request for Begin {
         type Reply = Value;
         const METHOD: Method = Method::Post;
-        const ENDPOINT: &'static str = "something";
+        const ENDPOINT: &'static str = "source/create";
         const EFFECT: Effect = Effect::Write;
     }
 
