@@ -142,8 +142,15 @@ impl ClientBuilder {
     /// # }
     /// ```
     #[cfg(feature = "sandbox")]
-    pub fn in_process(mut self, sandbox: &super::sandbox::Sandbox) -> Self {
-        self.transport = Some(Arc::new(sandbox.clone()));
+    pub fn in_process(self, sandbox: &super::sandbox::Sandbox) -> Self {
+        self.network(sandbox.clone())
+    }
+
+    /// Hands every request to a network of this process, behind which there is a sandbox: [`in_process`](Self::in_process)
+    /// with losses, delays and whatever else a [`Network`](super::sandbox::Network) may do to requests and answers.
+    #[cfg(feature = "sandbox")]
+    pub fn network(mut self, network: impl super::sandbox::Network + 'static) -> Self {
+        self.transport = Some(Arc::new(super::sandbox::InProcess(network)));
         // Nobody is to think that it talks to the real one.
         self.base_url.get_or_insert_with(|| "https://in-process.invalid".to_owned());
         self

@@ -16,7 +16,7 @@ use futures::{StreamExt, future::join, stream};
 use crate::{
     emarsys::{
         Client, Contact, Credentials, FieldId, RetryPolicy,
-        sandbox::Sandbox,
+        sandbox::{InProcess, Sandbox},
         transport::{HttpRequest, HttpResponse, Transport, TransportError, fake::PausedHost},
     },
     host::Host,
@@ -47,7 +47,7 @@ impl Transport for Distant {
         let (shortest, longest) = self.latency;
         let way = |factor: u64| Duration::from_millis(shortest + number * factor % (longest - shortest));
         self.host.sleep(way(7_919)).await;
-        let response = self.sandbox.send(request).await?;
+        let response = InProcess(self.sandbox.clone()).send(request).await?;
         self.host.sleep(way(104_729)).await;
         if response.status.as_u16() == 429 {
             self.refused.fetch_add(1, Ordering::Relaxed);

@@ -3,7 +3,12 @@
 
 use std::{fmt, time::Duration};
 
-use super::reply;
+use serde_json::Value;
+
+use super::{
+    endpoint::{Endpoint, Route},
+    reply,
+};
 
 /// A request to the sandbox, as it would arrive over HTTP.
 ///
@@ -34,6 +39,21 @@ impl Request {
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
+    }
+
+    /// Which call it is.
+    pub fn endpoint(&self) -> Endpoint {
+        Route::of(&self.method, &self.target).endpoint
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The body as JSON; null if it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
     pub(super) fn header_value(&self, name: &str) -> Option<&str> {
@@ -101,6 +121,8 @@ pub enum Answer {
     Cut(Response),
     /// Nothing: the connection closes without a reply.
     Lost,
+    /// Nothing: there was no connection, so that the request was not sent. Only a [`Network`](super::Network) says so.
+    Unreachable,
 }
 
 /// An answer and how long it takes to arrive.
@@ -121,7 +143,7 @@ impl Reaction {
     pub(super) fn status(&self) -> Option<u16> {
         match &self.answer {
             Answer::Whole(response) | Answer::Cut(response) => Some(response.status),
-            Answer::Lost => None,
+            Answer::Lost | Answer::Unreachable => None,
         }
     }
 }

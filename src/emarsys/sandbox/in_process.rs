@@ -1,5 +1,7 @@
 //! A client's way to a sandbox without a server: each request is handed over as data.
 
+use std::{fmt, time::Duration};
+
 use async_trait::async_trait;
 use reqwest::{
     StatusCode,
@@ -12,8 +14,70 @@ use super::{
 };
 use crate::emarsys::transport::{HttpRequest, HttpResponse, Transport, TransportError};
 
+/// What lies between a client and a sandbox of the same process. [`Sandbox`] is one that carries everything at once.
+///
+/// One of your own can lose, delay, repeat and reorder requests and answers, in a test or a simulation: a request takes
+/// effect when it calls [`Sandbox::handle`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use async_trait::async_trait;
+/// use reverse_etl::{
+///     emarsys::{
+///         Client, Credentials,
+///         sandbox::{Answer, Network, Request, Sandbox},
+///     },
+///     host::TestHost,
+/// };
+///
+/// /// Every write takes effect, and none is answered.
+/// #[derive(Debug)]
+/// struct OneWay(Sandbox);
+///
+/// #[async_trait]
+/// impl Network for OneWay {
+///     async fn carry(&self, request: Request, _timeout: Duration) -> Answer {
+///         let answer = self.0.handle(&request).answer;
+///         if request.endpoint().is_write() { Answer::Lost } else { answer }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> reverse_etl::Result<()> {
+/// let host = TestHost::shared();
+/// let sandbox = Sandbox::builder().host(host.clone()).build();
+/// let credentials = Credentials::oauth2(sandbox.client_id(), sandbox.client_secret());
+/// let client = Client::builder(credentials).host(host).network(OneWay(sandbox.clone())).build()?;
+/// assert!(client.lists().create("Customers", None).await.is_err());
+/// assert_eq!(sandbox.lists().len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
-impl Transport for Sandbox {
+pub trait Network: fmt::Debug + Send + Sync {
+    /// Carries a request there and its answer back. An answer that has not come after `timeout` is
+    /// [`Lost`](Answer::Lost). Nobody waits for the answer any more when the future is dropped.
+    async fn carry(&self, request: Request, timeout: Duration) -> Answer;
+}
+
+#[async_trait]
+impl Network for Sandbox {
+    async fn carry(&self, request: Request, timeout: Duration) -> Answer {
+        let reaction = self.handle(&request);
+        if !reaction.delay.is_zero() {
+            self.shared.host.sleep(reaction.delay.min(timeout)).await;
+        }
+        if reaction.delay >= timeout { Answer::Lost } else { reaction.answer }
+    }
+}
+
+/// A network as a client uses it.
+#[derive(Debug)]
+pub(crate) struct InProcess<N>(pub(crate) N);
+
+#[async_trait]
+impl<N: Network> Transport for InProcess<N> {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, TransportError> {
         let path = request.url.path();
         let target = request.url.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
@@ -21,16 +85,11 @@ impl Transport for Sandbox {
         for (name, value) in &request.headers {
             handed = handed.header(name.as_str(), String::from_utf8_lossy(value.as_bytes()));
         }
-        let reaction = self.handle(&handed.body(request.body.unwrap_or_default()));
-        if !reaction.delay.is_zero() {
-            self.shared.host.sleep(reaction.delay.min(request.timeout)).await;
-        }
-        if reaction.delay >= request.timeout {
-            return Err(TransportError::NoAnswer("the time for an answer is over".into()));
-        }
-        match reaction.answer {
+        let handed = handed.body(request.body.unwrap_or_default());
+        match self.0.carry(handed, request.timeout).await {
             Answer::Whole(response) => Ok(translate(response)),
-            Answer::Cut(_) | Answer::Lost => Err(TransportError::NoAnswer("the connection broke".into())),
+            Answer::Cut(_) | Answer::Lost => Err(TransportError::NoAnswer("no whole answer came".into())),
+            Answer::Unreachable => Err(TransportError::NotConnected("there is no way to it".into())),
         }
     }
 }

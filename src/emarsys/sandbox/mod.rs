@@ -130,6 +130,7 @@ pub use self::{
     events::StoredTrigger,
     exchange::{Answer, Reaction, Request, Response},
     faults::Fault,
+    in_process::Network,
     journal::WriteRequest,
     relational::StoredTable,
     snapshot::Snapshot,
@@ -137,6 +138,8 @@ pub use self::{
     store::{StoredContact, StoredList},
     switches::{Duplicates, EmailMatch, ErrorBody, RelationalBody, Scope, Switches},
 };
+
+pub(crate) use self::in_process::InProcess;
 
 /// An Emarsys account on this machine, and the server in front of it.
 ///

@@ -96,7 +96,7 @@ async fn answer(
     match reaction.answer {
         Answer::Whole(response) => print(&response, response.body.len()),
         Answer::Cut(response) => print(&response, response.body.len() / 2),
-        Answer::Lost => Err(Broken),
+        Answer::Lost | Answer::Unreachable => Err(Broken),
     }
 }
 
