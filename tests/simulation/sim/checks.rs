@@ -1,0 +1,239 @@
+//! What has to hold at every step.
+
+use std::sync::Arc;
+
+use reverse_etl::{
+    emarsys::{
+        FieldId, ListId,
+        sandbox::{Answer, Endpoint, StoredContact},
+    },
+    host::Host as _,
+    state::record::RowRecord,
+};
+use serde_json::Value as Json;
+
+use super::{
+    clock::Machine,
+    flight::{CLOCK_MARGIN, Fate, LATE, only},
+    world::{Made, World},
+};
+
+impl World {
+    /// Promises 4, 5 and 7, when a request is sent.
+    pub(crate) fn check_departure(
+        &mut self,
+        process: usize,
+        endpoint: Endpoint,
+        rows: &[(String, Json)],
+        keys: &[usize],
+    ) {
+        if endpoint.is_write() {
+            self.checked("promise 7: planning writes nothing");
+            self.processes[process].writes += 1;
+            if self.processes[process].planning {
+                self.violate(format!("promise 7: planning sends {endpoint}"));
+            }
+        }
+        if rows.len() != keys.len() {
+            self.violate("promise 4: somebody is written to who is in no source");
+            return;
+        }
+        for key in keys {
+            self.checked("promise 2: nothing is sent after its deadline");
+            let mark = self.keys[*key].record.as_ref().and_then(RowRecord::mark);
+            let latest = mark.map(|mark| mark.until() - LATE - CLOCK_MARGIN);
+            if latest.is_some_and(|latest| Machine(Arc::clone(&self.clock)).wall() > latest) {
+                self.violate(format!("promise 2: {endpoint} for k{key} is sent after its deadline"));
+            }
+        }
+        match endpoint {
+            Endpoint::UpdateContacts => {
+                for ((_, row), key) in rows.iter().zip(keys) {
+                    self.check_update(process, *key, row);
+                }
+            }
+            Endpoint::CreateContacts if !self.processes[process].setup.inserts => {
+                self.violate("promise 5: contacts are created with insert mode off");
+            }
+            Endpoint::CreateContacts => {
+                for key in keys {
+                    if self.processes[process].met_nobody[*key].is_none() {
+                        self.violate(format!(
+                            "promise 5: k{key} is created although no update of this run found nobody"
+                        ));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Promise 4: the key and what changed, nothing else.
+    fn check_update(&mut self, process: usize, key: usize, row: &Json) {
+        let fields = row.as_object().into_iter().flatten().filter(|(id, _)| *id != "3");
+        self.checked("promise 4: an update has the key and what changed");
+        for (id, value) in fields {
+            let field = id.parse().map_or(FieldId::EMAIL, FieldId::new);
+            let is_mapped = self.is_mapped(process, field);
+            if !is_mapped {
+                self.violate(format!("promise 4: field {field} of k{key} is sent and not mapped"));
+            }
+            let slots = self.slots.iter().filter(|(_, known)| **known == field);
+            let is_unchanged = slots
+                .filter_map(|(slot, _)| Some((*slot, *self.keys[key].forgotten.get(slot)?)))
+                .any(|(slot, print)| print == self.print_of_sent(slot, value));
+            if is_unchanged {
+                self.violate(format!(
+                    "promise 4: field {field} of k{key} is sent although it has not changed"
+                ));
+            }
+        }
+    }
+
+    fn is_mapped(&self, process: usize, field: FieldId) -> bool {
+        let mapped = &self.processes[process].mapped;
+        mapped.contains(&field.to_string())
+            || self.sandbox.fields().iter().any(|known| known.id() == field && mapped.contains(known.name()))
+            // A field that somebody has deleted since the run looked has no name any more.
+            || !self.sandbox.fields().iter().any(|known| known.id() == field)
+    }
+
+    /// Promise 5, when a request takes effect: who was created, and who got into a list.
+    #[expect(clippy::too_many_arguments, reason = "one request and what it changed")]
+    pub(crate) fn check_arrival(
+        &mut self,
+        process: usize,
+        endpoint: Endpoint,
+        fate: Fate,
+        keys: &[usize],
+        met_nobody: &[Option<u64>],
+        before: &[Vec<StoredContact>],
+        after: &[Vec<StoredContact>],
+    ) {
+        self.checked("promise 5: who is created, and who gets into a list");
+        for (at, key) in keys.iter().enumerate() {
+            let (before, after) = (&before[at], &after[at]);
+            if endpoint == Endpoint::UpdateContacts && after.is_empty() {
+                let step = self.step;
+                self.processes[process].met_nobody[*key] = Some(step);
+            }
+            let is_new = before.is_empty() && !after.is_empty();
+            if is_new && endpoint != Endpoint::CreateContacts {
+                self.violate(format!("promise 5: {endpoint} creates k{key}"));
+            }
+            let joined = joined(before, after);
+            if is_new && fate != Fate::IsOvertaken {
+                let Some(contact) = only(after) else { continue };
+                let list = self.processes_list(process);
+                match (joined.first(), list) {
+                    (Some(list), _) | (None, Some(list)) => {
+                        let list = *list;
+                        self.made.push(Made { key: *key, contact, list });
+                        self.meet("effect: a contact is created");
+                    }
+                    (None, None) => {}
+                }
+                continue;
+            }
+            if joined.is_empty() {
+                continue;
+            }
+            let since = match endpoint {
+                Endpoint::AddToList => self.keys[*key].nobody_before_insert,
+                _ => met_nobody[at],
+            };
+            let born = only(after).and_then(|contact| self.born.get(&contact).copied()).unwrap_or(self.step);
+            if since.is_none_or(|since| born < since) {
+                self.violate(format!("promise 5: k{key}, who existed before, is put into a list"));
+            }
+        }
+    }
+
+    /// The list that a process creates contacts in, by what its last request said.
+    fn processes_list(&self, process: usize) -> Option<&ListId> {
+        self.processes[process].list.as_ref()
+    }
+
+    /// A process hears what became of its request.
+    pub(crate) fn hear(&mut self, id: u64, answer: &Answer) {
+        let Answer::Whole(response) = answer else { return };
+        if response.status() != 200 {
+            return;
+        }
+        let Some((keys, edits)) = self.flights.about(id) else { return };
+        for (key, edits) in keys.into_iter().zip(edits) {
+            self.keys[key].acknowledged_at = edits;
+        }
+    }
+
+    /// Promise 9: who is alone on the budget never meets its end, and who meets it waits.
+    pub(crate) fn note_limited(&mut self, process: usize) {
+        self.checked("promise 9: a limit that is met is waited for");
+        self.processes[process].limited += 1;
+        if self.alone {
+            self.violate("promise 9: the limit was exceeded by a client that is alone on it");
+        }
+        if self.processes[process].limited > 40 {
+            self.violate("promise 9: a process asks on and on against the limit");
+        }
+    }
+
+    /// Promises 1 and 2: the state claims nothing that the account does not hold, unless others changed it since.
+    pub(crate) fn check_state(&mut self) {
+        self.checked("promises 1 and 2: the state says what the account has");
+        for key in 0..self.keys.len() {
+            let Some(record) = &self.keys[key].record else { continue };
+            if let Some(violation) = self.check_fields(key, record).or_else(|| self.check_row(key, record)) {
+                self.violate(violation);
+            }
+        }
+    }
+
+    fn check_fields(&self, key: usize, record: &RowRecord) -> Option<String> {
+        let known = &self.keys[key];
+        let claimed: Vec<_> = self
+            .slots
+            .iter()
+            .filter_map(|(slot, field)| Some((*slot, *field, record.field(*slot)?)))
+            .filter(|(slot, ..)| known.learnt.get(slot) == Some(&known.edits))
+            .collect();
+        if claimed.is_empty() {
+            return None;
+        }
+        let contacts = self.contacts(key);
+        let fields = self.sandbox.fields();
+        claimed.into_iter().find_map(|(slot, field, print)| {
+            if !fields.iter().any(|known| known.id() == field) {
+                return None;
+            }
+            let is_so = contacts.first().is_some_and(|contact| self.is_of(print, slot, contact.value(field)));
+            (!is_so).then(|| {
+                let held = contacts.first().map_or("nobody".to_owned(), |contact| contact.value(field).to_string());
+                format!(
+                    "promises 1 and 2: the state has another value of field {field} of k{key} than the account, which \
+                     holds {held}"
+                )
+            })
+        })
+    }
+
+    fn check_row(&self, key: usize, record: &RowRecord) -> Option<String> {
+        record.row()?;
+        if record.mark().is_some() || record.held().is_some() {
+            return Some(format!("row k{key} is settled although it is marked or held"));
+        }
+        let known = &self.keys[key];
+        let is_untouched = known.settled_at == known.edits;
+        (is_untouched && self.contacts(key).is_empty())
+            .then(|| format!("promises 1 and 2: row k{key} is settled, and nobody is there"))
+    }
+}
+
+/// The lists that a contact was put into.
+fn joined(before: &[StoredContact], after: &[StoredContact]) -> Vec<ListId> {
+    let lists = |contacts: &[StoredContact]| -> Vec<ListId> {
+        contacts.iter().flat_map(|contact| contact.lists().iter().copied().collect::<Vec<_>>()).collect()
+    };
+    let before = lists(before);
+    lists(after).into_iter().filter(|list| !before.contains(list)).collect()
+}

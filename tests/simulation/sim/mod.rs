@@ -1,0 +1,45 @@
+//! Whole syncs on simulated time, in one thread, from one seed.
+//!
+//! The code under test is the real one: activation, engine, store, the contacts destination, its client with limits and
+//! retries, and the sandbox's handlers. What is simulated is what lies around it: time, the network, the disk, other
+//! people, and whoever edits the source and the sync. Nothing of the protocol is written a second time; the checks look
+//! at the account, at the requests and at the state.
+//!
+//! A history reads from top to bottom:
+//!
+//! ```text
+//! many ─▶ history: rounds of edits and runs, then a quiet end ─▶ executor: processes, until each ends or dies
+//!            │                                                      │
+//!            ├ source: rows and set-up, edited                      ├ delivery: batches and outcomes, watched
+//!            └ people: the account, and who else edits it           ├ store: commits, watched and made to fail
+//!                                                                   └ flight: requests on their way
+//! ```
+//!
+//! `checks` has what must hold at each step, `rest` what must hold at the end, `coverage` what every run of the tests must
+//! have met, `choices` the one place where a history is drawn, `shrink` the way to a short one.
+
+mod checks;
+mod choices;
+mod clock;
+mod coverage;
+mod delivery;
+mod executor;
+mod flight;
+mod history;
+mod many;
+mod people;
+mod rest;
+mod shrink;
+mod source;
+mod store;
+mod switches;
+mod world;
+
+pub(crate) use self::{
+    choices::{Choices, Script},
+    coverage::{missing, surprising},
+    history::{End, play},
+    many::{explain, play_all},
+    shrink::shrink,
+    switches::Switches,
+};

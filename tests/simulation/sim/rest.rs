@@ -1,0 +1,147 @@
+//! The end of a history: faults stop, and everything comes to rest.
+
+use std::time::Duration;
+
+use reverse_etl::{
+    MissingPolicy, RejectedPolicy,
+    state::record::{Held, RowRecord},
+};
+use serde_json::json;
+
+use super::{
+    history::History,
+    source::{FIELDS, Row},
+    world::{Known, LISTS, Refused, World},
+};
+
+impl History {
+    /// Faults stop. One more run has to bring everything in order, another one notices whom others have deleted, and the
+    /// next has nothing to send.
+    pub(crate) fn come_to_rest(&mut self) {
+        {
+            let world = &mut *self.shared.lock();
+            world.quiet = true;
+            world.tell(|| "FAULTS STOP".to_owned());
+            for list in LISTS {
+                world.restore_list(list);
+            }
+            // Until the last hold on the state has run out, and the last short back-off.
+            world.pass(Duration::from_secs(400));
+        }
+        self.setup.is_guarded = false;
+        self.round();
+        if self.is_over() {
+            return;
+        }
+        self.check_converged(false);
+        self.shared.lock().pass(Duration::from_secs(100));
+        self.round();
+        if self.is_over() {
+            return;
+        }
+        self.check_converged(true);
+        self.check_members();
+        let before = self.writes();
+        self.shared.lock().pass(Duration::from_secs(1));
+        self.round();
+        let writes = self.writes() - before;
+        let world = &mut *self.shared.lock();
+        let is_tried_again = |known: &Known| {
+            let is_held = |record: &RowRecord| match record.held() {
+                Some(Held::Missing) => self.missing == MissingPolicy::Send,
+                _ => record.rejection().is_some(),
+            };
+            known.record.as_ref().is_some_and(is_held)
+        };
+        if !world.keys.iter().any(is_tried_again) {
+            world.checked("promise 3: the run after a run without faults sends nothing");
+            if writes > 0 {
+                world.violate(format!(
+                    "promise 3: the run after a run without faults sends {writes} write requests"
+                ));
+            }
+        }
+    }
+
+    fn writes(&self) -> u64 {
+        self.shared.lock().processes.iter().map(|process| process.writes).sum()
+    }
+
+    /// Promise 3. `is_noticed`: a run has had the time to notice whom others deleted.
+    fn check_converged(&self, is_noticed: bool) {
+        let world = &mut *self.shared.lock();
+        for (key, row) in self.rows.iter().enumerate() {
+            world.checked("promise 3: the account has what the source has");
+            if let Some(violation) = self.check_row(world, key, row, is_noticed) {
+                world.violate(violation);
+            }
+        }
+    }
+
+    fn check_row(&self, world: &World, key: usize, row: &Row, is_noticed: bool) -> Option<String> {
+        let expected = row.expected(&self.setup)?;
+        let known = &world.keys[key];
+        let Some(record) = &known.record else {
+            return Some(format!("promise 3: row k{key} has no record"));
+        };
+        let contacts = world.contacts(key);
+        if contacts.len() > 1 || self.is_refused(record, known.refused.as_ref(), row) {
+            return None;
+        }
+        let is_outdated =
+            |slot: &u16| record.field(*slot).is_some() && known.learnt.get(slot) != Some(&known.edits);
+        let is_edited = world.slots.keys().any(is_outdated)
+            || (record.is_known() && known.acknowledged_at != known.edits);
+        if is_edited {
+            return None;
+        }
+        let Some(contact) = contacts.first() else {
+            let is_unnoticed = known.edits > 0 && !is_noticed;
+            let is_excused = !self.setup.inserts || is_unnoticed;
+            return (!is_excused).then(|| format!("promise 3: k{key} does not exist"));
+        };
+        for (field, value) in expected {
+            let (_, name) = FIELDS[field];
+            let id = name.parse().ok().or_else(|| world.sandbox.field(name).map(|field| field.id()));
+            let Some(id) = id else { return Some(format!("promise 3: there is no field `{name}`")) };
+            let there = contact.value(id);
+            let is_same = *there == value || (value.is_null() && *there == json!(""));
+            if !is_same {
+                return Some(format!(
+                    "promise 3: field `{name}` of k{key} is {there} in the account and {value} in the source"
+                ));
+            }
+        }
+        None
+    }
+
+    /// Whether a row is held back for good reason: it is what the account has refused, and its time has not come.
+    fn is_refused(&self, record: &RowRecord, refused: Option<&Refused>, row: &Row) -> bool {
+        let (Some(_), Some(refused)) = (record.rejection(), refused) else { return false };
+        let is_same = refused.row.expected(&refused.setup) == row.expected(&self.setup)
+            && (record.is_known() || refused.setup.creation() == self.setup.creation());
+        is_same && !matches!(self.rejected, RejectedPolicy::EveryRun)
+    }
+
+    /// Promise 5: whoever was created is in the list that was chosen then.
+    fn check_members(&self) {
+        let world = &mut *self.shared.lock();
+        let lists = world.sandbox.lists();
+        let mut violation = None;
+        for made in &world.made {
+            let Some(list) = lists.iter().find(|list| list.id() == made.list) else { continue };
+            let is_there = world.sandbox.contact(made.contact).is_some();
+            let is_alone = world.contacts(made.key).len() == 1;
+            if is_there && is_alone && !list.members().contains(&made.contact) {
+                violation = Some(format!(
+                    "promise 5: k{} was created and is not in the list {}",
+                    made.key, made.list
+                ));
+            }
+        }
+        world.checked("promise 5: who was created is in the list");
+        if let Some(violation) = violation {
+            world.violate(violation);
+        }
+    }
+}
