@@ -4,7 +4,14 @@ mod sim;
 
 use std::thread;
 
-use sim::{Choices, Script, Switches, explain, play, play_all, shrink};
+use sim::{
+    choices::{Choices, Script},
+    coverage,
+    history::{End, play},
+    many::{explain, play_all},
+    shrink::shrink,
+    switches::Switches,
+};
 
 /// Histories of one run of the tests.
 const SEEDS: u64 = 2_000;
@@ -26,7 +33,7 @@ fn promises_hold_in_every_history_and_every_kind_of_trouble_is_met() {
     for (what, times) in &played.checks {
         println!("{times:>9} {what}");
     }
-    let (missing, surprising) = (sim::missing(&played.met), sim::surprising(&played.met));
+    let (missing, surprising) = (coverage::missing(&played.met), coverage::surprising(&played.met));
     assert!(missing.is_empty(), "{SEEDS} histories met none of these: {missing:#?}");
     assert!(surprising.is_empty(), "these are not in the list of what is to be met: {surprising:#?}");
 }
@@ -61,7 +68,7 @@ fn choices_that_are_written_down_tell_the_same_story_again() {
 #[test]
 fn a_history_shrinks_to_what_is_wanted_of_it() {
     let switches = Switches::default();
-    let wanted = |end: &sim::End| end.met.contains_key("outcome: Update, unknown");
+    let wanted = |end: &End| end.met.contains_key("outcome: Update, unknown");
     let long = (1..100).map(|seed| play(Choices::from_seed(seed), &switches, false)).find(wanted);
     let long = long.expect("many answers are lost in a hundred histories").choices;
     let short = shrink(long, &switches, wanted);

@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use super::{
     clock::Machine,
     flight::{CLOCK_MARGIN, Fate, LATE, only},
-    world::{Made, World},
+    world::{Made, World, email},
 };
 
 impl World {
@@ -154,15 +154,18 @@ impl World {
         self.processes[process].list.as_ref()
     }
 
-    /// A process hears what became of its request.
+    /// A process hears what became of its request. Only a reply that has no error for a row acknowledges it.
     pub(crate) fn hear(&mut self, id: u64, answer: &Answer) {
         let Answer::Whole(response) = answer else { return };
-        if response.status() != 200 {
+        let reply: Json = serde_json::from_str(response.body()).unwrap_or_default();
+        if response.status() != 200 || !reply.is_object() {
             return;
         }
         let Some((keys, edits)) = self.flights.about(id) else { return };
         for (key, edits) in keys.into_iter().zip(edits) {
-            self.keys[key].acknowledged_at = edits;
+            if reply["data"]["errors"].get(email(key)).is_none() {
+                self.keys[key].acknowledged_at = edits;
+            }
         }
     }
 

@@ -2,13 +2,15 @@
 
 use async_trait::async_trait;
 use reverse_etl::{
-    Batch, Change, Delivery, Destination, FieldName, FieldSpec, Key, Outcome, Outcomes, Record,
-    RejectedPolicy, Result, Target, Value, emarsys::ContactsDestination, host::Host as _,
+    Batch, Change, Delivery, Destination, Field, FieldName, FieldSpec, Key, Outcome, Outcomes, Record,
+    RejectedPolicy, Result, Target, Value,
+    emarsys::{ContactsDestination, FieldId},
+    host::Host as _,
 };
 
 use super::{
     clock::Machine,
-    world::{Known, Process, Refused, Shared, World, email},
+    world::{HandedOut, Known, Process, Shared, World, email},
 };
 
 /// The contacts destination as one process uses it.
@@ -32,7 +34,7 @@ impl Destination for Watched {
 
     async fn apply(&self, batch: &Batch) -> Result<Outcomes> {
         for change in batch.changes() {
-            self.shared.lock().note_handed_out(change, self.policy);
+            self.shared.lock().note_handed_out(self.process, change, self.policy);
         }
         let applied = self.inner.apply(batch).await;
         let world = &mut *self.shared.lock();
@@ -48,9 +50,6 @@ impl Destination for Watched {
                     let name = name(outcome);
                     world.meet(format!("outcome: {:?}, {name}", batch.operation()));
                     world.tell(|| format!("  {} of process {}: {name}", change.key().as_str(), self.process));
-                    if let Outcome::Rejected { .. } = outcome {
-                        world.note_refused(self.process, change);
-                    }
                 }
             }
         }
@@ -67,12 +66,33 @@ impl World {
         (0..self.keys.len()).find(|key| email(*key) == change.key().as_str())
     }
 
-    /// A row that was refused goes out again when its values have changed or its time has come, and not before.
-    fn note_handed_out(&mut self, change: &Change, policy: RejectedPolicy) {
+    fn note_handed_out(&mut self, process: usize, change: &Change, policy: RejectedPolicy) {
         let Some(key) = self.key_of_change(change) else {
             self.violate("promise 4: a batch has a row that is in no source");
             return;
         };
+        if change.fields().is_empty() {
+            // A key alone says nothing of what was refused before.
+            return;
+        }
+        self.check_waits(key, change, policy);
+        let Process { rows, setup, .. } = &self.processes[process];
+        let handed_out = HandedOut { sent: self.sent(change), row: rows[key].clone(), setup: setup.clone() };
+        self.keys[key].handed_out = Some(handed_out);
+    }
+
+    /// What a change writes, by slot: a field that was made anew, or that a run believes to be, is another one.
+    fn sent(&self, change: &Change) -> Vec<(Option<u16>, Value)> {
+        let slot = |field: &Field| {
+            let id = field.id()?.parse().ok().map(FieldId::new)?;
+            self.slots.iter().find(|(_, known)| **known == id).map(|(slot, _)| *slot)
+        };
+        let fields = change.fields().iter().chain(change.on_create().iter());
+        fields.map(|field| (slot(field), field.value().clone())).collect()
+    }
+
+    /// A row that was refused goes out again when its values have changed or its time has come, and not before.
+    fn check_waits(&mut self, key: usize, change: &Change, policy: RejectedPolicy) {
         let Known { refused: Some(refused), record: Some(record), .. } = &self.keys[key] else { return };
         let Some(rejection) = record.rejection() else { return };
         let now = Machine(std::sync::Arc::clone(&self.clock)).wall();
@@ -81,28 +101,11 @@ impl World {
             RejectedPolicy::Never => true,
             _ => false,
         };
-        if is_held && !change.fields().is_empty() && refused.sent == sent(change) {
+        if is_held && refused.sent == self.sent(change) {
             self.violate(format!("a row that was refused goes out again too early and unchanged: k{key}"));
         }
         self.checked("a row that was refused waits");
     }
-
-    fn note_refused(&mut self, process: usize, change: &Change) {
-        let Some(key) = self.key_of_change(change) else { return };
-        let Process { rows, setup, .. } = &self.processes[process];
-        if change.fields().is_empty() {
-            // Its key alone was refused, and what was refused before is still what it was.
-            return;
-        }
-        let refused = Refused { sent: sent(change), row: rows[key].clone(), setup: setup.clone() };
-        self.keys[key].refused = Some(refused);
-    }
-}
-
-/// What a change writes: by id, since a field that was made anew is another one.
-fn sent(change: &Change) -> Vec<(String, Value)> {
-    let fields = change.fields().iter().chain(change.on_create().iter());
-    fields.map(|field| (field.id().unwrap_or_default().to_owned(), field.value().clone())).collect()
 }
 
 fn name(outcome: &Outcome) -> &'static str {

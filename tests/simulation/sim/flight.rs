@@ -56,68 +56,66 @@ pub(crate) enum Fate {
     HasItsRowsRefused,
 }
 
-use Fate::*;
-
 const FATES: [Fate; 31] = [
-    Arrives,
-    IsSlow,
-    FindsNoWay,
-    IsLost,
-    LosesItsAnswer,
-    ArrivesLate,
-    IsAnsweredTooLate,
-    ArrivesTwice,
-    MeetsAnOverload,
-    TakesEffectBehindABrokenGateway,
-    MeetsTheLimit,
-    MeetsExpiredTokens,
-    IsAnsweredInPart,
-    IsAnsweredByAWebPage,
-    TakesEffectByHalf,
-    IsForbidden,
-    MeetsARace,
-    IsOvertaken,
-    MeetsNobody,
-    MissesTheList,
-    HasItsRowsRefused,
+    Fate::Arrives,
+    Fate::IsSlow,
+    Fate::FindsNoWay,
+    Fate::IsLost,
+    Fate::LosesItsAnswer,
+    Fate::ArrivesLate,
+    Fate::IsAnsweredTooLate,
+    Fate::ArrivesTwice,
+    Fate::MeetsAnOverload,
+    Fate::TakesEffectBehindABrokenGateway,
+    Fate::MeetsTheLimit,
+    Fate::MeetsExpiredTokens,
+    Fate::IsAnsweredInPart,
+    Fate::IsAnsweredByAWebPage,
+    Fate::TakesEffectByHalf,
+    Fate::IsForbidden,
+    Fate::MeetsARace,
+    Fate::IsOvertaken,
+    Fate::MeetsNobody,
+    Fate::MissesTheList,
+    Fate::HasItsRowsRefused,
     // What follows is more likely than the rest.
-    HasItsRowsRefused,
-    LosesItsAnswer,
-    ArrivesLate,
+    Fate::HasItsRowsRefused,
+    Fate::LosesItsAnswer,
+    Fate::ArrivesLate,
     // So is what only creations meet, of which there are fewer.
-    MeetsARace,
-    MeetsARace,
-    IsOvertaken,
-    IsOvertaken,
-    MissesTheList,
-    MissesTheList,
-    MissesTheList,
+    Fate::MeetsARace,
+    Fate::MeetsARace,
+    Fate::IsOvertaken,
+    Fate::IsOvertaken,
+    Fate::MissesTheList,
+    Fate::MissesTheList,
+    Fate::MissesTheList,
 ];
 
 impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Arrives => "arrives",
-            IsSlow => "is slow",
-            FindsNoWay => "finds no connection",
-            IsLost => "is lost",
-            LosesItsAnswer => "takes effect, and its answer is lost",
-            ArrivesLate => "takes effect late, and its answer is lost",
-            IsAnsweredTooLate => "takes effect late, and is answered when nobody waits any more",
-            ArrivesTwice => "arrives twice",
-            MeetsAnOverload => "is answered by an overloaded server, without effect",
-            TakesEffectBehindABrokenGateway => "takes effect, and a broken gateway answers",
-            MeetsTheLimit => "meets a limit that others have used up",
-            MeetsExpiredTokens => "meets expired tokens",
-            IsAnsweredInPart => "takes effect, and its answer breaks off",
-            IsAnsweredByAWebPage => "is answered by a web page",
-            TakesEffectByHalf => "takes effect for half of its rows, and its answer is lost",
-            IsForbidden => "is forbidden",
-            MeetsARace => "is told that its contacts exist, which they do not",
-            IsOvertaken => "finds that others have just created its contacts",
-            MeetsNobody => "finds that others have just deleted its contacts",
-            MissesTheList => "creates contacts outside of the list, and its answer is lost",
-            HasItsRowsRefused => "has all of its rows refused",
+            Fate::Arrives => "arrives",
+            Fate::IsSlow => "is slow",
+            Fate::FindsNoWay => "finds no connection",
+            Fate::IsLost => "is lost",
+            Fate::LosesItsAnswer => "takes effect, and its answer is lost",
+            Fate::ArrivesLate => "takes effect late, and its answer is lost",
+            Fate::IsAnsweredTooLate => "takes effect late, and is answered when nobody waits any more",
+            Fate::ArrivesTwice => "arrives twice",
+            Fate::MeetsAnOverload => "is answered by an overloaded server, without effect",
+            Fate::TakesEffectBehindABrokenGateway => "takes effect, and a broken gateway answers",
+            Fate::MeetsTheLimit => "meets a limit that others have used up",
+            Fate::MeetsExpiredTokens => "meets expired tokens",
+            Fate::IsAnsweredInPart => "takes effect, and its answer breaks off",
+            Fate::IsAnsweredByAWebPage => "is answered by a web page",
+            Fate::TakesEffectByHalf => "takes effect for half of its rows, and its answer is lost",
+            Fate::IsForbidden => "is forbidden",
+            Fate::MeetsARace => "is told that its contacts exist, which they do not",
+            Fate::IsOvertaken => "finds that others have just created its contacts",
+            Fate::MeetsNobody => "finds that others have just deleted its contacts",
+            Fate::MissesTheList => "creates contacts outside of the list, and its answer is lost",
+            Fate::HasItsRowsRefused => "has all of its rows refused",
         })
     }
 }
@@ -281,47 +279,47 @@ impl World {
         let mut back = Some(5 * MS);
         let mut arrivals = 1;
         match fate {
-            IsSlow => {
+            Fate::IsSlow => {
                 there = self.choices.on(stream).of(&[400, 1_500, 5]) * MS;
                 back = Some(self.choices.on(stream).of(&[400, 5, 3_000]) * MS);
             }
-            FindsNoWay | IsLost => arrivals = 0,
-            LosesItsAnswer | TakesEffectByHalf | MissesTheList => back = None,
-            ArrivesLate => {
+            Fate::FindsNoWay | Fate::IsLost => arrivals = 0,
+            Fate::LosesItsAnswer | Fate::TakesEffectByHalf | Fate::MissesTheList => back = None,
+            Fate::ArrivesLate => {
                 there =
                     self.choices.on(stream).of(&[9_000, 1_000, u64::MAX / MS]).saturating_mul(MS).min(late);
                 back = None;
             }
-            IsAnsweredTooLate => {
+            Fate::IsAnsweredTooLate => {
                 there = nanos(timeout).min(late) - self.choices.on(stream).of(&[MS, 3_000 * MS]);
                 back = Some(nanos(timeout));
             }
-            ArrivesTwice => arrivals = 2,
+            Fate::ArrivesTwice => arrivals = 2,
             _ => {}
         }
-        if fate != Arrives {
+        if fate != Fate::Arrives {
             self.meet(format!("fault: {} {fate}", if endpoint.is_write() { "a write" } else { "a read" }));
         }
-        self.alone &= matches!(fate, Arrives | IsSlow | FindsNoWay);
+        self.alone &= matches!(fate, Fate::Arrives | Fate::IsSlow | Fate::FindsNoWay);
         let id = self.flights.next + 1;
         self.flights.next = id;
         self.tell(|| {
             let rows: Vec<String> = rows.iter().map(shown).collect();
-            let fate = if fate == Arrives { String::new() } else { format!("; it {fate}") };
+            let fate = if fate == Fate::Arrives { String::new() } else { format!("; it {fate}") };
             format!("process {process} sends #{id} {endpoint} {}{fate}", rows.join(" "))
         });
         for _ in 0..arrivals {
             self.flights.schedule(now + there, Event::Arrives(id));
         }
         match fate {
-            FindsNoWay => {}
-            IsLost | ArrivesLate => {
+            Fate::FindsNoWay => {}
+            Fate::IsLost | Fate::ArrivesLate => {
                 let heard = self.choices.on(stream).of(&[50 * MS, 50 * MS, nanos(timeout)]);
                 self.flights.schedule(now + heard, Event::TimesOut(id));
             }
             _ => self.flights.schedule(now + nanos(timeout), Event::TimesOut(id)),
         }
-        let answer = (fate == FindsNoWay).then_some(Answer::Unreachable);
+        let answer = (fate == Fate::FindsNoWay).then_some(Answer::Unreachable);
         let flight = Flight {
             process,
             request,
@@ -377,7 +375,7 @@ impl World {
         if let Some(status) = status {
             self.meet(format!("status: {status}"));
         }
-        if matches!(fate, IsOvertaken | MeetsNobody) {
+        if matches!(fate, Fate::IsOvertaken | Fate::MeetsNobody) {
             // Somebody else was there just before.
             for key in &keys {
                 self.keys[*key].edits += 1;
@@ -409,24 +407,26 @@ impl World {
 fn fault(fate: Fate, step: u64, request: &Request) -> Option<Fault> {
     let status = [500, 502, 503, 504][(step % 4) as usize];
     Some(match fate {
-        MeetsAnOverload => Fault::status(status),
-        TakesEffectBehindABrokenGateway => Fault::answer_applied(status, "<html>bad gateway</html>"),
-        MeetsTheLimit => Fault::exhaust_limit(),
-        MeetsExpiredTokens => Fault::expire_tokens(),
-        IsAnsweredInPart => Fault::cut_body(),
-        IsAnsweredByAWebPage if step.is_multiple_of(2) => Fault::answer_applied(200, "<html>hello</html>"),
-        IsAnsweredByAWebPage => Fault::answer(200, "<html>hello</html>"),
-        TakesEffectByHalf => Fault::apply_half(),
-        IsForbidden => Fault::status(403),
-        MeetsARace => Fault::race(),
-        IsOvertaken => Fault::overtake(),
-        MeetsNobody => Fault::vanish(),
-        MissesTheList => Fault::skip_list(),
+        Fate::MeetsAnOverload => Fault::status(status),
+        Fate::TakesEffectBehindABrokenGateway => Fault::answer_applied(status, "<html>bad gateway</html>"),
+        Fate::MeetsTheLimit => Fault::exhaust_limit(),
+        Fate::MeetsExpiredTokens => Fault::expire_tokens(),
+        Fate::IsAnsweredInPart => Fault::cut_body(),
+        Fate::IsAnsweredByAWebPage if step.is_multiple_of(2) => {
+            Fault::answer_applied(200, "<html>hello</html>")
+        }
+        Fate::IsAnsweredByAWebPage => Fault::answer(200, "<html>hello</html>"),
+        Fate::TakesEffectByHalf => Fault::apply_half(),
+        Fate::IsForbidden => Fault::status(403),
+        Fate::MeetsARace => Fault::race(),
+        Fate::IsOvertaken => Fault::overtake(),
+        Fate::MeetsNobody => Fault::vanish(),
+        Fate::MissesTheList => Fault::skip_list(),
         // Nobody says that a row of which an update is refused is as it was before.
-        HasItsRowsRefused if request.endpoint() == Endpoint::UpdateContacts => {
+        Fate::HasItsRowsRefused if request.endpoint() == Endpoint::UpdateContacts => {
             Fault::answer_applied(200, refusal(request))
         }
-        HasItsRowsRefused => Fault::answer(200, refusal(request)),
+        Fate::HasItsRowsRefused => Fault::answer(200, refusal(request)),
         _ => return None,
     })
 }
@@ -453,10 +453,14 @@ impl Fate {
     /// Whether it can happen to such a request.
     fn is_possible(self, endpoint: Endpoint) -> bool {
         match self {
-            MeetsARace | IsOvertaken | MissesTheList => endpoint == Endpoint::CreateContacts,
-            MeetsNobody => endpoint == Endpoint::UpdateContacts,
-            HasItsRowsRefused => matches!(endpoint, Endpoint::CreateContacts | Endpoint::UpdateContacts),
-            TakesEffectByHalf => endpoint.is_write(),
+            Fate::MeetsARace | Fate::IsOvertaken | Fate::MissesTheList => {
+                endpoint == Endpoint::CreateContacts
+            }
+            Fate::MeetsNobody => endpoint == Endpoint::UpdateContacts,
+            Fate::HasItsRowsRefused => {
+                matches!(endpoint, Endpoint::CreateContacts | Endpoint::UpdateContacts)
+            }
+            Fate::TakesEffectByHalf => endpoint.is_write(),
             _ => true,
         }
     }

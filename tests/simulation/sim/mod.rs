@@ -19,27 +19,18 @@
 //! have met, `choices` the one place where a history is drawn, `shrink` the way to a short one.
 
 mod checks;
-mod choices;
+pub(crate) mod choices;
 mod clock;
-mod coverage;
+pub(crate) mod coverage;
 mod delivery;
 mod executor;
 mod flight;
-mod history;
-mod many;
+pub(crate) mod history;
+pub(crate) mod many;
 mod people;
 mod rest;
-mod shrink;
+pub(crate) mod shrink;
 mod source;
 mod store;
-mod switches;
+pub(crate) mod switches;
 mod world;
-
-pub(crate) use self::{
-    choices::{Choices, Script},
-    coverage::{missing, surprising},
-    history::{End, play},
-    many::{explain, play_all},
-    shrink::shrink,
-    switches::Switches,
-};

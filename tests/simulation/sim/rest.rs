@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{
     history::History,
     source::{FIELDS, Row},
-    world::{Known, LISTS, Refused, World},
+    world::{HandedOut, Known, LISTS, World},
 };
 
 impl History {
@@ -116,7 +116,7 @@ impl History {
     }
 
     /// Whether a row is held back for good reason: it is what the account has refused, and its time has not come.
-    fn is_refused(&self, record: &RowRecord, refused: Option<&Refused>, row: &Row) -> bool {
+    fn is_refused(&self, record: &RowRecord, refused: Option<&HandedOut>, row: &Row) -> bool {
         let (Some(_), Some(refused)) = (record.rejection(), refused) else { return false };
         let is_same = refused.row.expected(&refused.setup) == row.expected(&self.setup)
             && (record.is_known() || refused.setup.creation() == self.setup.creation());

@@ -194,7 +194,8 @@ impl World {
 }
 
 impl World {
-    /// As long as the same thing is refused, the attempts are counted on.
+    /// As long as the same thing is refused, the attempts are counted on. A destination that contradicts itself is a
+    /// refusal as well.
     fn check_rejection(&mut self, key: usize, old: Option<&RowRecord>, new: Option<&RowRecord>) {
         let rejection = |record: Option<&RowRecord>| {
             let rejection = record?.rejection()?;
@@ -205,6 +206,10 @@ impl World {
             && attempts_now < attempts
         {
             self.violate(format!("the attempts of k{key} fall back from {attempts} to {attempts_now}"));
+        }
+        if new.is_some_and(|new| new.rejection() != old.and_then(RowRecord::rejection)) {
+            let known = &mut self.keys[key];
+            known.refused.clone_from(&known.handed_out);
         }
     }
 }

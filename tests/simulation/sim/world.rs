@@ -61,16 +61,17 @@ pub(crate) struct Known {
     pub(crate) forgotten: BTreeMap<u16, u64>,
     /// The step at which an update found nobody, before the last insert that was announced.
     pub(crate) nobody_before_insert: Option<u64>,
-    /// What was last refused.
-    pub(crate) refused: Option<Refused>,
+    /// What was last handed out with fields, and what of it was last refused.
+    pub(crate) handed_out: Option<HandedOut>,
+    pub(crate) refused: Option<HandedOut>,
     pub(crate) record: Option<RowRecord>,
 }
 
-/// What the account refused of a row.
+/// What a batch has of a row.
 #[derive(Clone)]
-pub(crate) struct Refused {
+pub(crate) struct HandedOut {
     /// The values that were sent, with those for creation.
-    pub(crate) sent: Vec<(String, Value)>,
+    pub(crate) sent: Vec<(Option<u16>, Value)>,
     /// What the source had, and how the sync was set up.
     pub(crate) row: Row,
     pub(crate) setup: Setup,
