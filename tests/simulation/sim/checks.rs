@@ -157,11 +157,11 @@ impl World {
     /// A process hears what became of its request. Only a reply that has no error for a row acknowledges it.
     pub(crate) fn hear(&mut self, id: u64, answer: &Answer) {
         let Answer::Whole(response) = answer else { return };
+        let Some((keys, edits)) = self.flights.about(id).filter(|(keys, _)| !keys.is_empty()) else { return };
         let reply: Json = serde_json::from_str(response.body()).unwrap_or_default();
         if response.status() != 200 || !reply.is_object() {
             return;
         }
-        let Some((keys, edits)) = self.flights.about(id) else { return };
         for (key, edits) in keys.into_iter().zip(edits) {
             if reply["data"]["errors"].get(email(key)).is_none() {
                 self.keys[key].acknowledged_at = edits;

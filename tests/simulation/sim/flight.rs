@@ -399,7 +399,9 @@ impl World {
                 self.flights.schedule(now + back + delay, Event::Answers(id));
             }
         }
-        self.check_state();
+        if endpoint.is_write() {
+            self.check_state();
+        }
     }
 }
 
