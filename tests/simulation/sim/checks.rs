@@ -1,7 +1,5 @@
 //! What has to hold at every step.
 
-use std::sync::Arc;
-
 use reverse_etl::{
     emarsys::{
         FieldId, ListId,
@@ -13,7 +11,6 @@ use reverse_etl::{
 use serde_json::Value as Json;
 
 use super::{
-    clock::Machine,
     flight::{CLOCK_MARGIN, Fate, LATE, only},
     world::{Made, World, email},
 };
@@ -42,7 +39,7 @@ impl World {
             self.checked("promise 2: nothing is sent after its deadline");
             let mark = self.keys[*key].record.as_ref().and_then(RowRecord::mark);
             let latest = mark.map(|mark| mark.until() - LATE - CLOCK_MARGIN);
-            if latest.is_some_and(|latest| Machine(Arc::clone(&self.clock)).wall() > latest) {
+            if latest.is_some_and(|latest| self.processes[process].machine.wall() > latest) {
                 self.violate(format!("promise 2: {endpoint} for k{key} is sent after its deadline"));
             }
         }

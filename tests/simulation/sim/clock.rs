@@ -64,7 +64,24 @@ impl fmt::Debug for Clock {
 
 /// The clock as one machine sees it.
 #[derive(Clone, Debug)]
-pub(crate) struct Machine(pub(crate) Arc<Clock>);
+pub(crate) struct Machine {
+    clock: Arc<Clock>,
+    /// What its wall clock is ahead of the right time.
+    ahead: Duration,
+    /// What its monotonic clock has missed while it was suspended, in nanoseconds.
+    missed: Arc<AtomicU64>,
+}
+
+impl Machine {
+    pub(crate) fn new(clock: &Arc<Clock>, ahead: Duration) -> Self {
+        Self { clock: Arc::clone(clock), ahead, missed: Arc::default() }
+    }
+
+    /// Its monotonic clock stands still for a time.
+    pub(crate) fn miss(&self, span: u64) {
+        self.missed.fetch_add(span, Ordering::Relaxed);
+    }
+}
 
 pub(crate) fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
@@ -73,26 +90,29 @@ pub(crate) fn nanos(span: Duration) -> u64 {
 #[async_trait]
 impl Host for Machine {
     fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(START) + self.monotonic()
+        SystemTime::UNIX_EPOCH
+            + Duration::from_secs(START)
+            + Duration::from_nanos(self.clock.now())
+            + self.ahead
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_nanos(self.0.now())
+        Duration::from_nanos(self.clock.now().saturating_sub(self.missed.load(Ordering::Relaxed)))
     }
 
     async fn sleep(&self, pause: Duration) {
-        let at = self.0.now().saturating_add(nanos(pause));
+        let at = self.clock.now().saturating_add(nanos(pause));
         let id = {
-            let mut timers = self.0.timers();
+            let mut timers = self.clock.timers();
             timers.next += 1;
             timers.next
         };
-        Sleep { clock: &self.0, id, at }.await;
+        Sleep { clock: &self.clock, id, at }.await;
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<()> {
         for byte in bytes {
-            let count = self.0.randoms.fetch_add(1, Ordering::Relaxed);
+            let count = self.clock.randoms.fetch_add(1, Ordering::Relaxed);
             let mut word = count.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             *byte = word.to_be_bytes()[0];

@@ -21,9 +21,12 @@ const KINDS: &[&str] = &[
     "count: unchanged",
     "count: unknown",
     "effect: a contact is created",
+    "fault: a clock is wrong",
     "fault: a commit fails",
     "fault: a commit is stored and fails all the same",
+    "fault: a monotonic clock stands still while its process is suspended",
     "fault: a process dies",
+    "fault: a process is suspended",
     "fault: a read arrives twice",
     "fault: a read finds no connection",
     "fault: a read is answered by a web page",
@@ -121,7 +124,8 @@ const KINDS: &[&str] = &[
 ];
 
 /// What may be met, and is too seldom to be demanded.
-const RARE: &[&str] = &["commit: StateMoved", "run: Refused", "run: Unauthorized", "run: Undecodable"];
+const RARE: &[&str] =
+    &["commit: StateMoved", "run: RateLimited", "run: Refused", "run: Unauthorized", "run: Undecodable"];
 
 /// What should have been met and was not.
 pub(crate) fn missing(met: &Counts) -> Vec<&'static str> {

@@ -8,10 +8,7 @@ use reverse_etl::{
     host::Host as _,
 };
 
-use super::{
-    clock::Machine,
-    world::{HandedOut, Known, Process, Shared, World, email},
-};
+use super::world::{HandedOut, Known, Process, Shared, World, email};
 
 /// The contacts destination as one process uses it.
 #[derive(Clone, Debug)]
@@ -75,7 +72,7 @@ impl World {
             // A key alone says nothing of what was refused before.
             return;
         }
-        self.check_waits(key, change, policy);
+        self.check_waits(process, key, change, policy);
         let Process { rows, setup, .. } = &self.processes[process];
         let handed_out = HandedOut { sent: self.sent(change), row: rows[key].clone(), setup: setup.clone() };
         self.keys[key].handed_out = Some(handed_out);
@@ -83,19 +80,16 @@ impl World {
 
     /// What a change writes, by slot: a field that was made anew, or that a run believes to be, is another one.
     fn sent(&self, change: &Change) -> Vec<(Option<u16>, Value)> {
-        let slot = |field: &Field| {
-            let id = field.id()?.parse().ok().map(FieldId::new)?;
-            self.slots.iter().find(|(_, known)| **known == id).map(|(slot, _)| *slot)
-        };
+        let slot = |field: &Field| self.slot(field.id()?.parse().ok().map(FieldId::new)?);
         let fields = change.fields().iter().chain(change.on_create().iter());
         fields.map(|field| (slot(field), field.value().clone())).collect()
     }
 
     /// A row that was refused goes out again when its values have changed or its time has come, and not before.
-    fn check_waits(&mut self, key: usize, change: &Change, policy: RejectedPolicy) {
+    fn check_waits(&mut self, process: usize, key: usize, change: &Change, policy: RejectedPolicy) {
         let Known { refused: Some(refused), record: Some(record), .. } = &self.keys[key] else { return };
         let Some(rejection) = record.rejection() else { return };
-        let now = Machine(std::sync::Arc::clone(&self.clock)).wall();
+        let now = self.processes[process].machine.wall();
         let is_held = match policy {
             RejectedPolicy::Backoff(_) => rejection.holds_back(rejection.sent(), false, now),
             RejectedPolicy::Never => true,

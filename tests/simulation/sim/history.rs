@@ -12,6 +12,7 @@ use reverse_etl::{
 
 use super::{
     choices::{Choices, Script, Stream},
+    clock::Machine,
     delivery,
     executor::{self, Work},
     flight::{CLOCK_MARGIN, LATE, Wire},
@@ -176,7 +177,13 @@ impl History {
             return (*process, client.clone());
         }
         let process = world.processes.len();
-        world.processes.push(Process { met_nobody: vec![None; world.keys.len()], ..Process::default() });
+        // Any two clocks differ by less than the margin.
+        let ahead = Duration::from_millis(world.choices.on(Stream::Rounds).of(&[0, 0, 900]));
+        if !ahead.is_zero() {
+            world.meet("fault: a clock is wrong");
+        }
+        let machine = Machine::new(&world.clock, ahead);
+        world.processes.push(Process::new(machine.clone(), world.keys.len()));
         if process > 0 {
             world.alone = false;
         }
@@ -185,7 +192,7 @@ impl History {
         } else {
             Credentials::oauth2(world.sandbox.client_id(), world.sandbox.client_secret())
         };
-        let host: Arc<dyn Host> = Arc::new(super::clock::Machine(Arc::clone(&world.clock)));
+        let host: Arc<dyn Host> = Arc::new(machine);
         let wire = Wire { shared: self.shared.clone(), process };
         let client = Client::builder(credentials)
             .host(host)
@@ -211,7 +218,7 @@ impl History {
         if self.setup.is_guarded && !self.shared.lock().quiet {
             guards = guards.added_max(Share::Rows(0));
         }
-        let host: Arc<dyn Host> = self.shared.machine();
+        let host: Arc<dyn Host> = Arc::new(self.shared.lock().processes[process].machine.clone());
         let mut options = PlanOptions::default()
             .secret(secret())
             .host(host)
@@ -244,6 +251,7 @@ impl History {
             run.commits_before = run.commits;
             run.met_nobody = vec![None; keys];
             run.limited = 0;
+            run.was_suspended = false;
             world.tell(|| format!("RUN of process {process}, {} rows", records.len()));
             let quiet = world.quiet;
             let copied = world.choices.on(Stream::Rounds).one_in(4)

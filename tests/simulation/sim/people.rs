@@ -88,6 +88,15 @@ impl Temper {
     }
 }
 
+/// What becomes of a process that waits for something.
+pub(crate) enum Lot {
+    GoesOn,
+    /// Nobody waits any more for what it has sent.
+    Dies,
+    /// Until then it does nothing, whatever comes.
+    IsSuspendedUntil(u64),
+}
+
 /// How busy the others are.
 pub(crate) struct Others {
     /// Polls after which they do something, of 1024.
@@ -125,17 +134,34 @@ impl World {
         self.note_births();
     }
 
-    /// Whether a process dies now. Then nobody waits any more for what it has sent.
-    pub(crate) fn dies(&mut self, process: usize) -> bool {
+    /// What becomes of a process that waits for something.
+    pub(crate) fn lot(&mut self, process: usize) -> Lot {
         self.others_act();
         let p = if self.quiet { 0 } else { self.temper.crash };
-        let dies = self.choices.on(Stream::Deaths).pick(2, p) == 1;
-        if dies {
-            self.meet("fault: a process dies");
-            self.alone = false;
-            self.tell(|| format!("process {process} DIES"));
+        let seconds = match self.choices.on(Stream::Deaths).pick(8, p) {
+            0 => return Lot::GoesOn,
+            1..=3 => {
+                self.meet("fault: a process dies");
+                self.alone = false;
+                self.tell(|| format!("process {process} DIES"));
+                return Lot::Dies;
+            }
+            4 => 5,
+            5 => 100,
+            _ => 400,
+        };
+        let is_missed = self.choices.on(Stream::Deaths).one_in(2);
+        let span = seconds * 1_000_000_000;
+        self.meet("fault: a process is suspended");
+        self.alone = false;
+        let run = &mut self.processes[process];
+        run.was_suspended = true;
+        if is_missed {
+            run.machine.miss(span);
+            self.meet("fault: a monotonic clock stands still while its process is suspended");
         }
-        dies
+        self.tell(|| format!("process {process} is SUSPENDED for {seconds} s"));
+        Lot::IsSuspendedUntil(self.clock.now() + span)
     }
 
     /// Perhaps somebody else does something.

@@ -1,17 +1,20 @@
 //! The end of a history: faults stop, and everything comes to rest.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use reverse_etl::{
     MissingPolicy, RejectedPolicy,
     state::record::{Held, RowRecord},
 };
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::{
     history::History,
     source::{FIELDS, Row},
-    world::{HandedOut, Known, LISTS, World},
+    world::{Known, LISTS, World},
 };
 
 impl History {
@@ -85,7 +88,7 @@ impl History {
             return Some(format!("promise 3: row k{key} has no record"));
         };
         let contacts = world.contacts(key);
-        if contacts.len() > 1 || self.is_refused(record, known.refused.as_ref(), row) {
+        if contacts.len() > 1 || self.is_refused(world, key, row) {
             return None;
         }
         let is_outdated =
@@ -102,8 +105,9 @@ impl History {
         };
         for (field, value) in expected {
             let (_, name) = FIELDS[field];
-            let id = name.parse().ok().or_else(|| world.sandbox.field(name).map(|field| field.id()));
-            let Some(id) = id else { return Some(format!("promise 3: there is no field `{name}`")) };
+            let Some(id) = world.field_id(field) else {
+                return Some(format!("promise 3: there is no field `{name}`"));
+            };
             let there = contact.value(id);
             let is_same = *there == value || (value.is_null() && *there == json!(""));
             if !is_same {
@@ -115,10 +119,24 @@ impl History {
         None
     }
 
-    /// Whether a row is held back for good reason: it is what the account has refused, and its time has not come.
-    fn is_refused(&self, record: &RowRecord, refused: Option<&HandedOut>, row: &Row) -> bool {
-        let (Some(_), Some(refused)) = (record.rejection(), refused) else { return false };
-        let is_same = refused.row.expected(&refused.setup) == row.expected(&self.setup)
+    /// Whether a row is held back for good reason: what would be sent of it is what the account has refused.
+    fn is_refused(&self, world: &World, key: usize, row: &Row) -> bool {
+        let Known { record: Some(record), refused: Some(refused), .. } = &world.keys[key] else {
+            return false;
+        };
+        let Some(expected) = row.expected(&self.setup).filter(|_| record.rejection().is_some()) else {
+            return false;
+        };
+        let is_to_be_sent = |(field, value): &(usize, Json)| {
+            let slot = world.slot(world.field_id(*field)?)?;
+            let is_acknowledged = record.field(slot).is_some_and(|print| world.is_of(print, slot, value));
+            (!is_acknowledged).then_some((slot, value.clone()))
+        };
+        let to_be_sent: BTreeMap<u16, Json> = expected.iter().filter_map(is_to_be_sent).collect();
+        let slots: BTreeSet<u16> = refused.sent.iter().filter_map(|(slot, _)| *slot).collect();
+        let then = refused.row.expected(&refused.setup).unwrap_or_default();
+        let is_same = to_be_sent.keys().copied().collect::<BTreeSet<_>>() == slots
+            && expected.iter().filter(|pair| is_to_be_sent(pair).is_some()).all(|pair| then.contains(pair))
             && (record.is_known() || refused.setup.creation() == self.setup.creation());
         is_same && !matches!(self.rejected, RejectedPolicy::EveryRun)
     }

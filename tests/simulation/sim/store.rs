@@ -112,7 +112,7 @@ impl World {
         self.meet(format!("commit: {:?}", error.kind()));
         self.tell(|| format!("a commit of process {process} is not admitted: {error}"));
         let run = &self.processes[process];
-        if run.commits > run.commits_before {
+        if run.commits > run.commits_before && !run.was_suspended {
             self.violate("one writer at a time: a run that had begun is ended by another");
         }
     }

@@ -23,7 +23,7 @@ impl Switch {
     /// All of them: the name, and what it does.
     pub(crate) const ALL: [(Self, &str, &str); 12] = [
         (Self::NoNetworkFaults, "no-network-faults", "every request arrives and is answered"),
-        (Self::NoCrashes, "no-crashes", "no process dies"),
+        (Self::NoCrashes, "no-crashes", "no process dies or is suspended"),
         (Self::NoDiskFaults, "no-disk-faults", "every commit is stored"),
         (Self::NoOthers, "no-others", "nobody else has to do with the account"),
         (Self::NoStops, "no-stops", "no run is told to stop, and no guard refuses one"),

@@ -24,7 +24,7 @@ use super::{
     clock::{Clock, Machine, nanos},
     flight::Flights,
     people::{Others, Temper},
-    source::{Row, Setup},
+    source::{FIELDS, Row, Setup},
     switches::{Switch, Switches},
 };
 
@@ -85,9 +85,11 @@ pub(crate) struct Made {
 }
 
 /// One process that runs a sync.
-#[derive(Clone, Default)]
 pub(crate) struct Process {
+    pub(crate) machine: Machine,
     pub(crate) planning: bool,
+    /// It was suspended in its present run, so that its hold on the state may have run out.
+    pub(crate) was_suspended: bool,
     /// Its present run: what the source has, and how it is set up.
     pub(crate) rows: Vec<Row>,
     pub(crate) setup: Setup,
@@ -102,6 +104,25 @@ pub(crate) struct Process {
     /// What the commits were when its present run began.
     pub(crate) commits_before: u64,
     pub(crate) limited: u64,
+}
+
+impl Process {
+    pub(crate) fn new(machine: Machine, keys: usize) -> Self {
+        Self {
+            machine,
+            planning: false,
+            was_suspended: false,
+            rows: Vec::new(),
+            setup: Setup::default(),
+            mapped: BTreeSet::new(),
+            met_nobody: vec![None; keys],
+            list: None,
+            writes: 0,
+            commits: 0,
+            commits_before: 0,
+            limited: 0,
+        }
+    }
 }
 
 pub(crate) struct World {
@@ -153,8 +174,9 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A machine whose clocks are right.
     pub(crate) fn machine(&self) -> Arc<Machine> {
-        Arc::new(Machine(Arc::clone(&self.lock().clock)))
+        Arc::new(Machine::new(&self.lock().clock, Duration::ZERO))
     }
 }
 
@@ -162,7 +184,7 @@ impl World {
     pub(crate) fn new(mut choices: Choices, switches: &Switches, is_told: bool) -> Self {
         let clock = Arc::new(Clock::default());
         let temper = Temper::draw(choices.on(Stream::Account), switches);
-        let sandbox = temper.sandbox(Arc::new(Machine(Arc::clone(&clock))));
+        let sandbox = temper.sandbox(Arc::new(Machine::new(&clock, Duration::ZERO)));
         let drawn = 1 + choices.on(Stream::Sync).below(KEYS);
         let count = if switches.has(Switch::OneKey) { 1 } else { drawn };
         let prints = Fingerprinter::new(&secret()).expect("a secret of 32 bytes gives fingerprints");
@@ -231,6 +253,18 @@ impl World {
     /// The contacts of a key; mostly one or none.
     pub(crate) fn contacts(&self, key: usize) -> Vec<StoredContact> {
         self.sandbox.contacts_with(FieldId::EMAIL, &email(key))
+    }
+
+    /// The id of one of the fields that can be mapped, if it exists.
+    pub(crate) fn field_id(&self, field: usize) -> Option<FieldId> {
+        let (_, name) = FIELDS[field];
+        let id = name.parse().ok().map(FieldId::new);
+        id.or_else(|| self.sandbox.field(name).map(|field| field.id()))
+    }
+
+    /// The slot that stands for a field.
+    pub(crate) fn slot(&self, id: FieldId) -> Option<u16> {
+        self.slots.iter().find(|(_, known)| **known == id).map(|(slot, _)| *slot)
     }
 
     /// Whether a value in the account is what has this fingerprint in a slot.
