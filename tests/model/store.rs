@@ -149,7 +149,8 @@ fn note_row(world: &mut World, key: usize, old: Option<&RowRecord>, new: Option<
     let slots: Vec<u16> = world.slots.keys().copied().collect();
     let is_announced = new.mark().is_some() && old.and_then(RowRecord::mark) != new.mark();
     if is_announced {
-        world.removable[key] = old.is_some_and(|old| old.is_ours() || old.is_in_doubt());
+        // Whoever is not known there any more was deleted by others, and who comes next is theirs.
+        world.removable[key] = old.is_some_and(|old| (old.is_ours() && old.is_known()) || old.is_in_doubt());
         let before = |slot: &u16| old.and_then(|old| old.field(*slot)).map(|print| (*slot, print));
         world.forgotten[key] =
             slots.iter().filter(|slot| new.field(**slot).is_none()).filter_map(before).collect();
