@@ -92,7 +92,9 @@ fn many(first: u64, seeds: u64, arguments: &Arguments) -> ExitCode {
     if !arguments.brief {
         table("Met, of faults and of everything else:", &played.met);
         table("Checked:", &played.checks);
-        for missing in coverage::missing(&played.met) {
+        // A few histories meet a part of it.
+        let missing = if played.histories < 2_000 { Vec::new() } else { coverage::missing(&played.met) };
+        for missing in missing {
             println!("never met: {missing}");
         }
         for surprising in coverage::surprising(&played.met) {

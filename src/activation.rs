@@ -103,9 +103,9 @@ impl Activation {
     /// As [`apply`](Self::apply). Being stopped is no error: see [`Report::stopped`].
     pub async fn apply_until(&self, plan: Plan, stop: impl Future<Output = ()> + Send) -> Result<Report> {
         let plan = plan.with_defaults(&self.options);
-        plan.check_startable(&*self.store).await?;
+        let header = plan.check_startable(&*self.store).await?;
         let target = self.destination.describe(self.mapping.fields()).await?;
-        plan.check_made_for(&target, self.mapping.fields())?;
+        plan.check_made_for(&target, self.mapping.fields(), header.as_ref())?;
         let limits = target.limits();
         let mut run = plan.start(&*self.store, limits).await?;
         // Only whoever holds the state creates anything.

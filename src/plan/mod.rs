@@ -434,14 +434,15 @@ impl Plan {
         Err(Error::new(ErrorKind::Guard, format!("nothing was written: {}", self.head.refusals.join("; "))))
     }
 
-    /// Refuses, without writing anything, what [`start`](Self::start) would refuse.
-    pub(crate) async fn check_startable(&self, store: &dyn StateStore) -> Result<()> {
+    /// Refuses, without writing anything, what [`start`](Self::start) would refuse; else gives the state's header.
+    pub(crate) async fn check_startable(&self, store: &dyn StateStore) -> Result<Option<Header>> {
         self.allowed()?;
         let header = store.header().await?;
         if let Some(header) = &header {
             header.belongs_to(&self.head.identity)?;
         }
-        self.head.check_of(header.as_ref())
+        self.head.check_of(header.as_ref())?;
+        Ok(header)
     }
 
     /// What a plan read from a file lacks, from the options of whoever applies it.
@@ -452,11 +453,17 @@ impl Plan {
         self
     }
 
-    /// Refuses a plan that was not made for `target`, whether or not everything exists there by now.
+    /// Refuses a plan that was not made for `target`, whether or not everything exists there by now. `header` is that of
+    /// the state.
     ///
     /// # Errors
     /// [`ErrorKind::StateMoved`] naming what is different.
-    pub(crate) fn check_made_for(&self, target: &Target, specs: &[FieldSpec]) -> Result<()> {
+    pub(crate) fn check_made_for(
+        &self,
+        target: &Target,
+        specs: &[FieldSpec],
+        header: Option<&Header>,
+    ) -> Result<()> {
         let head = &self.head;
         if head.target.as_ref() != Some(&target.name) {
             return Err(moved(&format!("the plan was not made for the destination `{}`", target.name)));
@@ -471,16 +478,31 @@ impl Plan {
                 slot.field
             )));
         }
+        // The run's first commit drops the slots of other fields, so that a field which was deleted or made anew is
+        // noticed before it.
+        let found = |name: &FieldName| target.fields.iter().find(|field| field.name == *name);
+        for slot in head.slots.fields().filter(|slot| slot.id.is_some()) {
+            match found(&slot.field) {
+                Some(field) if field.id == slot.id => {}
+                Some(_) => return Err(made_anew(&slot.field)),
+                None if target.any_field => {}
+                None => return Err(gone(&slot.field)),
+            }
+        }
         // A field that was to be created may have been made by somebody else, to take something else.
         for missing in &head.missing {
             let wanted = specs.iter().find(|spec| spec.name() == missing).and_then(FieldSpec::create);
-            let found = target.fields.iter().find(|field| field.name == *missing).map(|field| &field.kind);
-            if let (Some(wanted), Some(found)) = (wanted, found)
-                && mem::discriminant(wanted) != mem::discriminant(found)
-            {
+            let Some(found) = found(missing) else { continue };
+            if wanted.is_some_and(|wanted| mem::discriminant(wanted) != mem::discriminant(&found.kind)) {
                 return Err(moved(&format!(
                     "the field `{missing}` was created meanwhile, with another type"
                 )));
+            }
+            // Another run created it after this plan asked for the fields, and before it looked at the state. Taken for
+            // a new field, it would be sent once more for every row.
+            let mut remembered = header.iter().flat_map(|header| header.slots.fields());
+            if found.id.is_some() && remembered.any(|slot| slot.field == *missing && slot.id == found.id) {
+                return Err(moved(&format!("another run has created the field `{missing}` meanwhile")));
             }
         }
         Ok(())
@@ -507,6 +529,14 @@ impl<W: io::Write> io::Write for Digested<W> {
 
 fn moved(what: &str) -> Error {
     Error::new(ErrorKind::StateMoved, format!("{what}: plan again"))
+}
+
+fn gone(field: &FieldName) -> Error {
+    moved(&format!("the destination no longer has the field `{field}`"))
+}
+
+fn made_anew(field: &FieldName) -> Error {
+    moved(&format!("the field `{field}` is another one than when the plan was made"))
 }
 
 impl Head {
@@ -552,12 +582,8 @@ impl Head {
         for (name, id) in slots.chain(creation) {
             match (fields.get(name), &id) {
                 (None, _) if target.any_field => {}
-                (None, _) => return Err(moved(&format!("the destination no longer has the field `{name}`"))),
-                (Some(now), Some(planned)) if *now != Some(planned) => {
-                    return Err(moved(&format!(
-                        "the field `{name}` is another one than when the plan was made"
-                    )));
-                }
+                (None, _) => return Err(gone(name)),
+                (Some(now), Some(planned)) if *now != Some(planned) => return Err(made_anew(name)),
                 (Some(now), _) => *id = now.cloned(),
             }
         }

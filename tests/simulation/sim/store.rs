@@ -120,13 +120,7 @@ impl World {
     /// Takes note of what a commit changed.
     fn note_commit(&mut self, process: usize, header: &Header, commit: &Commit) {
         let json: Json = serde_json::from_slice(&header.to_bytes().unwrap_or_default()).unwrap_or_default();
-        let slots = json["slots"]["active"].as_array().into_iter().flatten();
-        self.slots = slots
-            .filter_map(|slot| {
-                let number = u16::try_from(slot["slot"].as_u64()?).ok()?;
-                Some((number, slot["id"].as_str()?.parse().ok().map(FieldId::new)?))
-            })
-            .collect();
+        self.note_slots(&json);
         for (hash, row) in commit.rows() {
             let Some(key) = self.hashes.iter().position(|known| *known == hash) else {
                 self.violate("a row is written that no source had");
@@ -148,6 +142,29 @@ impl World {
                 json["rows"], json["in_doubt"]
             ));
         }
+    }
+
+    /// As long as a field is mapped it has one slot: with another one it is sent once more for every row.
+    fn note_slots(&mut self, header: &Json) {
+        let slots = header["slots"]["active"].as_array().into_iter().flatten();
+        let read = |slot: &Json| {
+            let number = u16::try_from(slot["slot"].as_u64()?).ok()?;
+            let id = slot["id"].as_str().and_then(|id| id.parse().ok()).map(FieldId::new);
+            Some((slot["field"].as_str()?.to_owned(), number, id))
+        };
+        let slots: Vec<(String, u16, Option<FieldId>)> = slots.filter_map(read).collect();
+        self.slots = slots.iter().filter_map(|(_, number, id)| Some((*number, (*id)?))).collect();
+        self.slot_of.retain(|(name, _), _| slots.iter().any(|(known, ..)| known == name));
+        for (name, number, id) in slots {
+            let Some(id) = id else { continue };
+            let earlier = *self.slot_of.entry((name, id)).or_insert(number);
+            if earlier != number {
+                self.violate(format!(
+                    "promise 4: field {id} loses its slot, so that it is sent anew for every row"
+                ));
+            }
+        }
+        self.checked("promise 4: a field keeps its slot");
     }
 
     fn note_row(&mut self, process: usize, key: usize, new: Option<&RowRecord>) {

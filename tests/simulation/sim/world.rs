@@ -143,6 +143,8 @@ pub(crate) struct World {
     pub(crate) born: BTreeMap<ContactId, u64>,
     /// The field that each slot of the state stands for.
     pub(crate) slots: BTreeMap<u16, FieldId>,
+    /// The slot that each field has had since it is mapped, by name and id.
+    pub(crate) slot_of: BTreeMap<(String, FieldId), u16>,
     /// Nobody but a single client has used the request budget, and all of its answers were heard.
     pub(crate) alone: bool,
     pub(crate) hashes: Vec<KeyHash>,
@@ -200,6 +202,7 @@ impl World {
             made: Vec::new(),
             born: BTreeMap::new(),
             slots: BTreeMap::new(),
+            slot_of: BTreeMap::new(),
             alone: temper.tells_limit,
             hashes: (0..count).map(|key| prints.key(&Key::new(email(key)))).collect(),
             prints,
