@@ -19,6 +19,7 @@ use reverse_etl::{
             WriteRequest,
         },
     },
+    plan,
 };
 use serde_json::{Value as Json, json};
 
@@ -265,6 +266,40 @@ async fn two_runs_at_once_create_a_field_once() {
     assert!(first.unwrap().is_clean() && second.unwrap().is_clean());
     let fields = sandbox.fields();
     assert_eq!(fields.iter().filter(|field| field.name() == "level").count(), 1);
+}
+
+/// A plan that asked for the fields before another run created one, and looked at the state after it.
+async fn assert_outdated_plan_costs_nothing(sandbox: &Sandbox, happens: impl AsyncFnOnce(&Activation)) {
+    let people = vec![person("ada@shop.test", "Ada").with("level", "gold")];
+    let (mapping, store) = (names().custom("level"), MemoryStore::default());
+    let sync = Activation::new(mapping.clone(), updating(sandbox), store.clone());
+    let outdated = updating(sandbox).describe(mapping.fields()).await.unwrap();
+    happens(&sync).await;
+    sync.run(&people).await.unwrap();
+    let plan =
+        plan(&people, &mapping.bind(&outdated).unwrap(), &store, &PlanOptions::default()).await.unwrap();
+    assert_eq!(plan.counts().fields, 1, "it takes the field for another one");
+    let error = sync.apply(plan).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StateMoved);
+    assert!(error.to_string().contains("`level`"), "{error}");
+    assert_settled(&sync, &people, sandbox).await;
+}
+
+#[tokio::test]
+async fn field_that_another_run_has_created_is_not_sent_once_more_for_every_row() {
+    let (sandbox, _) = sandbox().await;
+    assert_outdated_plan_costs_nothing(&sandbox, async |_| {}).await;
+}
+
+#[tokio::test]
+async fn field_that_another_run_has_made_anew_is_not_sent_once_more_for_every_row() {
+    let (sandbox, _) = sandbox().await;
+    let old = sandbox.add_field("level", "shorttext");
+    assert_outdated_plan_costs_nothing(&sandbox, async |sync| {
+        sync.run(&three()).await.unwrap();
+        sandbox.delete_field(old);
+    })
+    .await;
 }
 
 #[tokio::test]
