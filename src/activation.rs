@@ -109,8 +109,8 @@ impl Activation {
         let limits = target.limits();
         let mut run = plan.start(&*self.store, limits).await?;
         // Only whoever holds the state creates anything.
-        let prepared = self.destination.prepare(target).await;
-        if let Err(error) = prepared.and_then(|target| run.bind(&target)) {
+        let prepared = run.held_during(self.destination.prepare(target)).await;
+        if let Some(Err(error)) = prepared.map(|prepared| prepared.and_then(|target| run.bind(&target))) {
             run.fail(error);
         }
         let batches = run.batches().take_until(Box::pin(stop));

@@ -210,6 +210,20 @@ impl<'s> Run<'s> {
         }
     }
 
+    /// Waits for something while the hold on the state is renewed; `None` if that fails, and with it the run.
+    pub(crate) async fn held_during<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        while self.failure.is_none() {
+            let pause = (self.renewed + RENEWED_EVERY).saturating_sub(self.host.monotonic());
+            if let Either::Left((done, _)) = select(work.as_mut(), self.host.sleep(pause)).await {
+                return Some(done);
+            }
+            self.begin(Vec::new());
+            self.complete().await;
+        }
+        None
+    }
+
     /// Takes over the ids of fields and the place that `target` has by now, before the first batch.
     pub(crate) fn bind(&mut self, target: &Target) -> Result<()> {
         self.head.bind(target)?;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     future::Future,
     pin::pin,
     sync::{
@@ -12,10 +13,11 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use futures::StreamExt;
 use reverse_etl::{
-    Batch, Error, ErrorKind, Event, Guards, Limits, Operation, Outcome, Plan, ProblemKind, Record,
-    RejectedPolicy, Report, Run, Share, host::Host,
+    Activation, Batch, Destination, Error, ErrorKind, Event, FieldSpec, Guards, Limits, Operation, Outcome,
+    Outcomes, Plan, ProblemKind, Record, RejectedPolicy, Report, Result, Run, Share, Target, host::Host,
 };
 
 use crate::fixture::{
@@ -539,6 +541,55 @@ async fn hold_is_renewed_while_a_run_waits() {
     assert!(setup.store.commits() - commits >= 8, "{}", setup.store.commits() - commits);
     settle(batch, &Outcome::applied());
     run.finish().await.unwrap();
+}
+
+/// Takes five minutes to prepare, and then another run wants the state.
+struct SlowToPrepare(Setup);
+
+impl fmt::Debug for SlowToPrepare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SlowToPrepare")
+    }
+}
+
+#[async_trait]
+impl Destination for SlowToPrepare {
+    async fn describe(&self, wanted: &[FieldSpec]) -> Result<Target> {
+        self.0.people.describe(wanted).await
+    }
+
+    async fn prepare(&self, target: Target) -> Result<Target> {
+        for _ in 0..30 {
+            self.0.clock.sleep(Duration::from_secs(10)).await;
+        }
+        let plan = planned(&self.0, &crowd(2, "b")).await;
+        let error = plan.start(&self.0.store, Limits::rows(2)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy);
+        Ok(target)
+    }
+
+    async fn apply(&self, batch: &Batch) -> Result<Outcomes> {
+        self.0.people.apply(batch).await
+    }
+}
+
+#[tokio::test]
+async fn hold_is_renewed_while_the_destination_is_prepared() {
+    let setup = Setup::new(Service::Upserts);
+    let sync = Activation::new(names(), SlowToPrepare(setup.clone()), setup.store.clone());
+    let report = sync.options(setup.options()).run(&crowd(2, "a")).await.unwrap();
+    assert_eq!(tally(&report), [2, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn run_that_cannot_renew_its_hold_prepares_nothing_more() {
+    let setup = Setup::new(Service::Upserts);
+    // The first one takes the state.
+    setup.store.fail_from(2);
+    let sync = Activation::new(names(), SlowToPrepare(setup.clone()), setup.store.clone());
+    let error = sync.options(setup.options()).run(&crowd(2, "a")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(setup.people.calls().is_empty());
 }
 
 #[tokio::test]

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use reverse_etl::{
-    Activation, Error, ErrorKind, Guards, Limits, MemoryStore, MissingPolicy, Plan, PlanOptions, Record,
-    RejectedPolicy, Report, Share, Source,
+    Activation, Guards, Limits, MemoryStore, MissingPolicy, PlanOptions, Record, RejectedPolicy, Share,
     emarsys::{Client, ContactsDestination, Credentials, Limiter},
     host::Host,
     state::record::Backoff,
@@ -16,6 +15,7 @@ use super::{
     delivery,
     executor::{self, Work},
     flight::{CLOCK_MARGIN, LATE, Wire},
+    run::{Ran, Run},
     source::{Row, Setup},
     store,
     switches::{Switch, Switches},
@@ -29,13 +29,6 @@ pub(crate) struct End {
     pub(crate) story: Vec<String>,
     pub(crate) met: Counts,
     pub(crate) checks: Counts,
-}
-
-/// How one run ended.
-enum Ran {
-    Refused(Error),
-    Done(Box<Report>),
-    Failed(Error),
 }
 
 pub(crate) struct History {
@@ -239,72 +232,30 @@ impl History {
         let activation = self.activation(process, &client);
         let shared = self.shared.clone();
         let list = LISTS[self.setup.list];
-        let (copied, stopped) = {
-            let world = &mut *shared.lock();
-            let list = world.list(list).filter(|_| self.setup.inserts);
-            let keys = world.keys.len();
-            let run = &mut world.processes[process];
-            run.rows.clone_from(&self.rows);
-            run.setup = self.setup.clone();
-            run.mapped = self.setup.names();
-            run.list = list;
-            run.commits_before = run.commits;
-            run.met_nobody = vec![None; keys];
-            run.limited = 0;
-            run.was_suspended = false;
-            world.tell(|| format!("RUN of process {process}, {} rows", records.len()));
-            let quiet = world.quiet;
-            let copied = world.choices.on(Stream::Rounds).one_in(4)
-                && !quiet
-                && !world.switches.has(Switch::OneRunner);
-            let stopped =
-                world.choices.on(Stream::Rounds).one_in(12) && !quiet && !world.switches.has(Switch::NoStops);
-            (copied, stopped.then(|| world.choices.on(Stream::Rounds).of(&[1_u64, 20, 400])))
-        };
-        let machine = shared.machine();
-        let stop = async move {
-            match stopped {
-                Some(after) => machine.sleep(Duration::from_millis(after)).await,
-                None => std::future::pending().await,
-            }
-        };
-        let rows = records.len() as u64;
-        let work = async move {
-            let before = {
-                let world = &mut *shared.lock();
-                world.processes[process].planning = true;
-                (world.processes[process].writes, world.processes[process].commits)
-            };
-            let planned = activation.plan(Source::iter(&records)).await;
-            let plan = {
-                let world = &mut *shared.lock();
-                world.processes[process].planning = false;
-                match planned {
-                    Ok(plan) => plan,
-                    Err(error) => return Ran::Failed(error),
-                }
-            };
-            let plan = look_at(&shared, plan, rows);
-            let (plan, copy) = if copied { twice(&plan) } else { (plan, None) };
-            match activation.apply_until(plan, stop).await {
-                Ok(report) => {
-                    if let Some(copy) = copy {
-                        again(&shared, &activation, copy).await;
-                    }
-                    Ran::Done(Box::new(report))
-                }
-                Err(error) if error.kind() == ErrorKind::Guard => {
-                    let world = &mut *shared.lock();
-                    let after = (world.processes[process].writes, world.processes[process].commits);
-                    if after != before {
-                        world.violate("promise 7: a plan that a guard refused has caused a write");
-                    }
-                    Ran::Refused(error)
-                }
-                Err(error) => Ran::Failed(error),
-            }
-        };
-        (process, Box::pin(work))
+        let world = &mut *shared.lock();
+        let list = world.list(list).filter(|_| self.setup.inserts);
+        let keys = world.keys.len();
+        let run = &mut world.processes[process];
+        run.rows.clone_from(&self.rows);
+        run.setup = self.setup.clone();
+        run.mapped = self.setup.names();
+        run.list = list;
+        run.commits_before = run.commits;
+        run.met_nobody = vec![None; keys];
+        run.limited = 0;
+        run.was_suspended = false;
+        world.tell(|| format!("RUN of process {process}, {} rows", records.len()));
+        let is_quiet = world.quiet;
+        let can_stop = !is_quiet && !world.switches.has(Switch::NoStops);
+        let can_be_two = !is_quiet && !world.switches.has(Switch::OneRunner);
+        let rounds = world.choices.on(Stream::Rounds);
+        let is_copied = rounds.one_in(4) && can_be_two;
+        let stops_after = (rounds.one_in(12) && can_stop).then(|| rounds.of(&[1, 20, 400]));
+        let breaks_off = (rounds.one_in(20) && !is_quiet).then(|| rounds.below(records.len() + 1));
+        let stops_after = stops_after.map(Duration::from_millis);
+        let shared = self.shared.clone();
+        let run = Run { shared, process, activation, records, breaks_off, is_copied, stops_after };
+        (process, Box::pin(run.go()))
     }
 
     /// One run, or two at once.
@@ -331,101 +282,8 @@ impl History {
                         self.client = None;
                     }
                 }
-                Some(end) => self.look_at_end(process, &end),
+                Some(end) => self.shared.lock().look_at_end(process, &end),
             }
         }
-    }
-
-    fn look_at_end(&self, process: usize, end: &Ran) {
-        let world = &mut *self.shared.lock();
-        let (report, error) = match end {
-            Ran::Done(report) => (Some(&**report), None),
-            Ran::Refused(error) | Ran::Failed(error) => (error.report(), Some(error)),
-        };
-        match error {
-            None => world.meet("run: done"),
-            Some(error) => {
-                world.meet(format!("run: {:?}", error.kind()));
-                world.tell(|| format!("the run of process {process} ended: {error}"));
-                let is_refusal = matches!(end, Ran::Refused(_));
-                if world.quiet && !is_refusal {
-                    world.violate(format!("promise 3: a run without faults fails: {error}"));
-                }
-                if matches!(error.kind(), ErrorKind::StateDamaged | ErrorKind::Source) {
-                    world.violate(format!("promise 10: {error}"));
-                }
-                world.checked("promise 8: errors and reports show no key");
-                let shown = format!("{error} {error:?}");
-                if shown.contains("@shop") || shown.contains("@SHOP") {
-                    world.violate("promise 8: an error shows a key");
-                }
-            }
-        }
-        let Some(report) = report else { return };
-        let counts = &report.counts;
-        world.tell(|| {
-            format!("report of process {process}: {:?}, resolved {:?}", report.outcomes, report.resolved)
-        });
-        world.checked("promise 6: every planned row has its outcome");
-        if report.outcomes.total() != counts.planned() {
-            world.violate(format!("promise 6: {:?} of {counts:?}", report.outcomes));
-        }
-        let shown = format!("{report:?}");
-        if shown.contains("@shop") || shown.contains("@SHOP") {
-            world.violate("promise 8: a report shows a key");
-        }
-        for (count, name) in [
-            (counts.unchanged, "unchanged"),
-            (counts.held, "held"),
-            (counts.added, "added"),
-            (counts.changed, "changed"),
-            (counts.invalid, "invalid"),
-            (counts.duplicate, "duplicate"),
-            (report.outcomes.applied, "applied"),
-            (report.outcomes.no_match, "no match"),
-            (report.outcomes.rejected, "rejected"),
-            (report.outcomes.unknown, "unknown"),
-            (report.outcomes.not_attempted, "not attempted"),
-            (report.resolved.total(), "resolved"),
-            (report.created, "created"),
-        ] {
-            if count > 0 {
-                world.meet(format!("count: {name}"));
-            }
-        }
-    }
-}
-
-/// Promise 6: every row of the source is counted once.
-fn look_at(shared: &Shared, plan: Plan, rows: u64) -> Plan {
-    let counts = plan.counts();
-    let counted =
-        counts.unchanged + counts.held + counts.added + counts.changed + counts.invalid + counts.duplicate;
-    let world = &mut *shared.lock();
-    world.tell(|| format!("plan {counts:?}"));
-    world.checked("promise 6: every source row is counted");
-    if counts.rows != rows || counts.rows != counted {
-        world.violate(format!("promise 6: {rows} source rows, counted as {counts:?}"));
-    }
-    plan
-}
-
-/// A plan that was written to a file, read twice.
-fn twice(plan: &Plan) -> (Plan, Option<Plan>) {
-    let mut file = Vec::new();
-    plan.write_to(&mut file).expect("a plan can be written");
-    let read = || Plan::read_from(&*file).expect("a plan can be read back");
-    (read(), Some(read()))
-}
-
-/// Promise 7: a plan is applied once.
-async fn again(shared: &Shared, activation: &Activation, copy: Plan) {
-    shared.lock().checked("promise 7: a plan is applied once");
-    let Err(error) = activation.apply(copy).await else {
-        shared.lock().violate("promise 7: a plan was applied twice");
-        return;
-    };
-    if !matches!(error.kind(), ErrorKind::StateMoved) {
-        shared.lock().tell(|| format!("the second application of the plan ended: {error}"));
     }
 }

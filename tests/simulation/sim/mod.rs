@@ -8,11 +8,12 @@
 //! A history reads from top to bottom:
 //!
 //! ```text
-//! many ─▶ history: rounds of edits and runs, then a quiet end ─▶ executor: processes, until each ends or dies
+//! many ─▶ history: rounds of edits and runs, then a quiet end ─▶ executor: runs, until each ends or its process dies
 //!            │                                                      │
-//!            ├ source: rows and set-up, edited                      ├ delivery: batches and outcomes, watched
-//!            └ people: the account, and who else edits it           ├ store: commits, watched and made to fail
-//!                                                                   └ flight: requests on their way
+//!            ├ source: rows and set-up, edited                      └ run: plan and apply
+//!            └ people: the account, and who else edits it              ├ delivery: batches and outcomes, watched
+//!                                                                      ├ store: commits, watched and made to fail
+//!                                                                      └ flight: requests on their way
 //! ```
 //!
 //! `checks` has what must hold at each step, `rest` what must hold at the end, `coverage` what every run of the tests must
@@ -29,6 +30,7 @@ pub(crate) mod history;
 pub(crate) mod many;
 mod people;
 mod rest;
+mod run;
 pub(crate) mod shrink;
 mod source;
 mod store;

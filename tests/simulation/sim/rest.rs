@@ -7,7 +7,8 @@ use std::{
 
 use reverse_etl::{
     MissingPolicy, RejectedPolicy,
-    state::record::{Held, RowRecord},
+    host::Host as _,
+    state::record::{Held, Rejection, RowRecord},
 };
 use serde_json::{Value as Json, json};
 
@@ -150,7 +151,14 @@ impl History {
             let Some(list) = lists.iter().find(|list| list.id() == made.list) else { continue };
             let is_there = world.sandbox.contact(made.contact).is_some();
             let is_alone = world.contacts(made.key).len() == 1;
-            if is_there && is_alone && !list.members().contains(&made.contact) {
+            // Even its key alone was refused, and has to wait.
+            let is_held = |record: &RowRecord| {
+                let holds_back =
+                    |rejection: &Rejection| rejection.holds_back_key(world.processes[0].machine.wall());
+                record.is_in_doubt() && record.rejection().is_some_and(holds_back)
+            };
+            let is_held = world.keys[made.key].record.as_ref().is_some_and(is_held);
+            if is_there && is_alone && !is_held && !list.members().contains(&made.contact) {
                 violation = Some(format!(
                     "promise 5: k{} was created and is not in the list {}",
                     made.key, made.list

@@ -1,0 +1,205 @@
+//! One run of one process: it plans, perhaps writes the plan to a file, applies it, and what comes of it is looked at.
+
+use std::time::Duration;
+
+use futures::stream;
+use reverse_etl::{Activation, Error, ErrorKind, Plan, Record, Report, Source, host::Host as _};
+
+use super::world::{Shared, World};
+
+/// A run that was begun.
+pub(crate) struct Run {
+    pub(crate) shared: Shared,
+    pub(crate) process: usize,
+    pub(crate) activation: Activation,
+    pub(crate) records: Vec<Record>,
+    /// The source breaks off after so many rows.
+    pub(crate) breaks_off: Option<usize>,
+    /// The plan goes through a file, and is applied once more afterwards.
+    pub(crate) is_copied: bool,
+    /// The run is told to stop so long after it was begun.
+    pub(crate) stops_after: Option<Duration>,
+}
+
+/// How a run ended.
+pub(crate) enum Ran {
+    Done(Box<Report>),
+    /// A guard refused its plan.
+    Refused(Error),
+    Failed(Error),
+}
+
+impl Run {
+    pub(crate) async fn go(self) -> Ran {
+        let before = {
+            let world = &mut *self.shared.lock();
+            world.processes[self.process].planning = true;
+            world.written_by(self.process)
+        };
+        let planned = self.activation.plan(self.source()).await;
+        self.shared.lock().processes[self.process].planning = false;
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(error) => return self.not_planned(error),
+        };
+        self.look_at(&plan);
+        let (plan, copy) = if self.is_copied { twice(&plan) } else { (plan, None) };
+        let machine = self.shared.machine();
+        let stops_after = self.stops_after;
+        let stop = async move {
+            match stops_after {
+                Some(span) => machine.sleep(span).await,
+                None => std::future::pending().await,
+            }
+        };
+        match self.activation.apply_until(plan, stop).await {
+            Ok(report) => {
+                if let Some(copy) = copy {
+                    self.again(copy).await;
+                }
+                Ran::Done(Box::new(report))
+            }
+            Err(error) if error.kind() == ErrorKind::Guard => {
+                let world = &mut *self.shared.lock();
+                world.checked("promise 7: a plan that a guard refuses causes no write");
+                if world.written_by(self.process) != before {
+                    world.violate("promise 7: a plan that a guard refused has caused a write");
+                }
+                Ran::Refused(error)
+            }
+            Err(error) => Ran::Failed(error),
+        }
+    }
+
+    fn source(&self) -> Source<'_> {
+        match self.breaks_off {
+            None => Source::iter(&self.records),
+            Some(rows) => {
+                let whole = self.records.iter().take(rows).map(Ok);
+                Source::stream(stream::iter(whole.chain([Err("the file ends in the middle of a row")])))
+            }
+        }
+    }
+
+    /// A source that breaks off is an error, and nothing else is one of the source.
+    fn not_planned(&self, error: Error) -> Ran {
+        let world = &mut *self.shared.lock();
+        if error.kind() == ErrorKind::Source {
+            world.meet("fault: a source breaks off");
+            if self.breaks_off.is_none() {
+                world.violate(format!("promise 10: {error}"));
+            }
+        }
+        Ran::Failed(error)
+    }
+
+    /// Promise 6: every row of the source is counted once.
+    fn look_at(&self, plan: &Plan) {
+        let counts = plan.counts();
+        let rows = self.records.len() as u64;
+        let counted = counts.unchanged
+            + counts.held
+            + counts.added
+            + counts.changed
+            + counts.invalid
+            + counts.duplicate;
+        let world = &mut *self.shared.lock();
+        world.tell(|| format!("plan {counts:?}"));
+        world.checked("promise 6: every source row is counted");
+        if counts.rows != rows || counts.rows != counted {
+            world.violate(format!("promise 6: {rows} source rows, counted as {counts:?}"));
+        }
+        if self.breaks_off.is_some() {
+            world.violate("promise 10: a source that broke off was planned");
+        }
+    }
+
+    /// Promise 7: a plan is applied once.
+    async fn again(&self, copy: Plan) {
+        self.shared.lock().checked("promise 7: a plan is applied once");
+        match self.activation.apply(copy).await {
+            Ok(_) => self.shared.lock().violate("promise 7: a plan was applied twice"),
+            Err(error) => {
+                self.shared.lock().tell(|| format!("the second application of the plan ended: {error}"));
+            }
+        }
+    }
+}
+
+/// A plan that was written to a file, read twice.
+fn twice(plan: &Plan) -> (Plan, Option<Plan>) {
+    let mut file = Vec::new();
+    plan.write_to(&mut file).expect("a plan can be written");
+    let read = || Plan::read_from(&*file).expect("a plan can be read back");
+    (read(), Some(read()))
+}
+
+impl World {
+    /// The write requests and commits of a process so far.
+    fn written_by(&self, process: usize) -> (u64, u64) {
+        (self.processes[process].writes, self.processes[process].commits)
+    }
+
+    pub(crate) fn look_at_end(&mut self, process: usize, end: &Ran) {
+        let (report, error) = match end {
+            Ran::Done(report) => (Some(&**report), None),
+            Ran::Refused(error) | Ran::Failed(error) => (error.report(), Some(error)),
+        };
+        match error {
+            None => self.meet("run: done"),
+            Some(error) => {
+                self.meet(format!("run: {:?}", error.kind()));
+                self.tell(|| format!("the run of process {process} ended: {error}"));
+                if self.quiet {
+                    self.violate(format!("promise 3: a run without faults fails: {error}"));
+                }
+                if error.kind() == ErrorKind::StateDamaged {
+                    self.violate(format!("promise 10: {error}"));
+                }
+                self.check_hides_keys(&format!("{error} {error:?}"));
+            }
+        }
+        if let Some(report) = report {
+            self.check_hides_keys(&format!("{report} {report:?}"));
+            self.look_at_report(process, report);
+        }
+    }
+
+    fn look_at_report(&mut self, process: usize, report: &Report) {
+        let counts = &report.counts;
+        self.tell(|| {
+            format!("report of process {process}: {:?}, resolved {:?}", report.outcomes, report.resolved)
+        });
+        self.checked("promise 6: every planned row has its outcome");
+        if report.outcomes.total() != counts.planned() {
+            self.violate(format!("promise 6: {:?} of {counts:?}", report.outcomes));
+        }
+        for (count, name) in [
+            (counts.unchanged, "unchanged"),
+            (counts.held, "held"),
+            (counts.added, "added"),
+            (counts.changed, "changed"),
+            (counts.invalid, "invalid"),
+            (counts.duplicate, "duplicate"),
+            (report.outcomes.applied, "applied"),
+            (report.outcomes.no_match, "no match"),
+            (report.outcomes.rejected, "rejected"),
+            (report.outcomes.unknown, "unknown"),
+            (report.outcomes.not_attempted, "not attempted"),
+            (report.resolved.total(), "resolved"),
+            (report.created, "created"),
+        ] {
+            if count > 0 {
+                self.meet(format!("count: {name}"));
+            }
+        }
+    }
+
+    /// Promise 8.
+    fn check_hides_keys(&mut self, shown: &str) {
+        self.checked("promise 8: errors and reports show no key");
+        if shown.to_lowercase().contains("@shop") {
+            self.violate(format!("promise 8: a key is shown: {shown}"));
+        }
+    }
+}
