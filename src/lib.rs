@@ -96,6 +96,12 @@
 //!
 //! Features add; none switches behaviour. Without any the engine and [`MemoryStore`] remain.
 //!
+//! # How it is tested
+//!
+//! Each promise has tests named after it. Beside them a model test plays the engine, and a simulation plays whole syncs, with
+//! the client and the sandbox, under random histories of crashes, losses, late effects and other people's edits. The page
+//! `pages::simulation` says what is drawn and checked, and what was found.
+//!
 //! # What it does not do
 //!
 //! It schedules nothing, reads no warehouse and no file by itself, and keeps no copy of the source. It does not notice what
@@ -133,6 +139,9 @@ mod seal;
 
 #[cfg(feature = "emarsys")]
 pub mod emarsys;
+
+#[cfg(all(doc, feature = "sandbox"))]
+pub mod pages;
 
 #[cfg(all(test, feature = "emarsys"))]
 #[path = "../tests/it/watch.rs"]

@@ -1,0 +1,4 @@
+//! Pages beside the reference.
+
+#[doc = include_str!("simulation.md")]
+pub mod simulation {}
