@@ -36,10 +36,13 @@ impl World {
             return;
         }
         for key in keys {
-            self.checked("promise 2: nothing is sent after its deadline");
-            let mark = self.keys[*key].record.as_ref().and_then(RowRecord::mark);
-            let latest = mark.map(|mark| mark.until() - LATE - CLOCK_MARGIN);
-            if latest.is_some_and(|latest| self.processes[process].machine.wall() > latest) {
+            self.checked("promise 2: what is sent is announced, and nothing is sent after its deadline");
+            let now = self.processes[process].machine.wall();
+            let Some(mark) = self.keys[*key].record.as_ref().and_then(RowRecord::mark) else {
+                self.violate(format!("promise 2: {endpoint} for k{key} is sent and was not announced"));
+                continue;
+            };
+            if now > mark.until() - LATE - CLOCK_MARGIN {
                 self.violate(format!("promise 2: {endpoint} for k{key} is sent after its deadline"));
             }
         }
