@@ -2,7 +2,10 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use futures::StreamExt;
+use futures::{
+    StreamExt,
+    future::{Either, select},
+};
 
 use crate::{
     Result,
@@ -108,14 +111,23 @@ impl Activation {
         plan.check_made_for(&target, self.mapping.fields(), header.as_ref())?;
         let limits = target.limits();
         let mut run = plan.start(&*self.store, limits).await?;
+        let mut stop = Box::pin(stop);
         // Only whoever holds the state creates anything.
-        let prepared = run.held_during(self.destination.prepare(target)).await;
-        if let Some(Err(error)) = prepared.map(|prepared| prepared.and_then(|target| run.bind(&target))) {
-            run.fail(error);
+        let preparing = Box::pin(run.held_during(self.destination.prepare(target)));
+        let prepared = match select(preparing, &mut stop).await {
+            Either::Left((prepared, _)) => prepared,
+            Either::Right(_) => None,
+        };
+        match prepared.map(|prepared| prepared.and_then(|target| run.bind(&target))) {
+            // It was told to stop, or has lost its hold on the state.
+            None => {}
+            Some(Err(error)) => run.fail(error),
+            Some(Ok(())) => {
+                let batches = run.batches().take_until(stop);
+                let deliver = |batch: Batch| batch.deliver(&*self.destination);
+                batches.for_each_concurrent(limits.in_flight_max(), deliver).await;
+            }
         }
-        let batches = run.batches().take_until(Box::pin(stop));
-        let deliver = |batch: Batch| batch.deliver(&*self.destination);
-        batches.for_each_concurrent(limits.in_flight_max(), deliver).await;
         run.finish().await
     }
 

@@ -247,6 +247,9 @@ pub trait Destination: fmt::Debug + Send + Sync {
 
     /// Creates what is missing, and returns the target complete. Called again it creates nothing.
     ///
+    /// The state is held until it ends, however long it takes. A run that is told to stop, or can no longer hold the
+    /// state, drops its future at whatever it waits for.
+    ///
     /// # Errors
     /// What creating fails with.
     async fn prepare(&self, target: Target) -> Result<Target> {

@@ -1,7 +1,7 @@
-//! The machine, as far as the crate needs one: the time, a pause and random bytes.
+//! The machine, as far as the crate needs one: the time, a pause, random bytes and a name.
 //!
-//! Nothing else in the crate asks the operating system for these three, so a test can hand in a [`TestHost`], whose
-//! time it moves by hand.
+//! Nothing else in the crate asks the operating system for these, so a test can hand in a [`TestHost`], whose time it
+//! moves by hand.
 
 mod test;
 
@@ -34,6 +34,11 @@ pub trait Host: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`ErrorKind::Io`] if the machine has no randomness to give.
     fn random(&self, bytes: &mut [u8]) -> Result<()>;
+
+    /// Who holds a state, as another run is told that finds it held; by default `process` and its number.
+    fn name(&self) -> String {
+        format!("process {}", std::process::id())
+    }
 }
 
 /// The time after `span`, which may be any: more than a century counts as one.

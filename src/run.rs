@@ -192,12 +192,7 @@ impl<'s> Run<'s> {
             head,
         };
         let now = run.host.wall();
-        run.header.lease = Some(Lease {
-            run: run.id,
-            holder: format!("process {}", std::process::id()),
-            since: now,
-            until: now,
-        });
+        run.header.lease = Some(Lease { run: run.id, holder: run.host.name(), since: now, until: now });
         run.begin(Vec::new());
         run.complete().await;
         if run.failure.is_some() {

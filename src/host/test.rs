@@ -79,6 +79,10 @@ impl Host for TestHost {
         state.now = state.now.max(until);
     }
 
+    fn name(&self) -> String {
+        "a test".to_owned()
+    }
+
     fn random(&self, bytes: &mut [u8]) -> Result<()> {
         let mut state = self.state();
         for byte in bytes {

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Error, ErrorKind, Result,
     change::{Change, Entry, Field, Fields, Phase, Step},
-    destination::{Destination, FieldSpec, Limits, Operation, Target},
+    destination::{Destination, FieldSpec, Limits, Operation, Target, TargetField},
     event::{Event, Observer, Problem},
     fingerprint::{Secret, Slot},
     host::{Host, SystemHost},
@@ -481,13 +481,10 @@ impl Plan {
         // The run's first commit drops the slots of other fields, so that a field which was deleted or made anew is
         // noticed before it.
         let found = |name: &FieldName| target.fields.iter().find(|field| field.name == *name);
-        for slot in head.slots.fields().filter(|slot| slot.id.is_some()) {
-            match found(&slot.field) {
-                Some(field) if field.id == slot.id => {}
-                Some(_) => return Err(made_anew(&slot.field)),
-                None if target.any_field => {}
-                None => return Err(gone(&slot.field)),
-            }
+        let synced = head.slots.fields().map(|slot| (&slot.field, &slot.id));
+        let creation = head.creation.iter().map(|(name, id)| (name, id));
+        for (name, id) in synced.chain(creation).filter(|(_, id)| id.is_some()) {
+            same_field(target, name, id.as_ref(), found(name))?;
         }
         // A field that was to be created may have been made by somebody else, to take something else.
         for missing in &head.missing {
@@ -501,7 +498,7 @@ impl Plan {
             // Another run created it after this plan asked for the fields, and before it looked at the state. Taken for
             // a new field, it would be sent once more for every row.
             let mut remembered = header.iter().flat_map(|header| header.slots.fields());
-            if found.id.is_some() && remembered.any(|slot| slot.field == *missing && slot.id == found.id) {
+            if found.id.is_some() && remembered.any(|slot| slot.id == found.id) {
                 return Err(moved(&format!("another run has created the field `{missing}` meanwhile")));
             }
         }
@@ -531,12 +528,21 @@ fn moved(what: &str) -> Error {
     Error::new(ErrorKind::StateMoved, format!("{what}: plan again"))
 }
 
-fn gone(field: &FieldName) -> Error {
-    moved(&format!("the destination no longer has the field `{field}`"))
-}
-
-fn made_anew(field: &FieldName) -> Error {
-    moved(&format!("the field `{field}` is another one than when the plan was made"))
+/// Refuses a field that is no longer there, or another one than that of the plan, if it existed then.
+fn same_field(
+    target: &Target,
+    name: &FieldName,
+    planned: Option<&String>,
+    now: Option<&TargetField>,
+) -> Result<()> {
+    match now {
+        None if target.any_field => Ok(()),
+        None => Err(moved(&format!("the destination no longer has the field `{name}`"))),
+        Some(now) if planned.is_some() && now.id.as_ref() != planned => {
+            Err(moved(&format!("the field `{name}` is another one than when the plan was made")))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 impl Head {
@@ -575,16 +581,14 @@ impl Head {
     /// [`ErrorKind::StateMoved`] if the target lacks a field, or has another one of that name.
     pub(crate) fn bind(&mut self, target: &Target) -> Result<()> {
         self.place.clone_from(&target.place);
-        let fields: HashMap<_, _> =
-            target.fields.iter().map(|field| (&field.name, field.id.as_ref())).collect();
+        let fields: HashMap<_, _> = target.fields.iter().map(|field| (&field.name, field)).collect();
         let slots = self.slots.fields_mut().map(|slot| (&slot.field, &mut slot.id));
         let creation = self.creation.iter_mut().map(|(name, id)| (&*name, id));
         for (name, id) in slots.chain(creation) {
-            match (fields.get(name), &id) {
-                (None, _) if target.any_field => {}
-                (None, _) => return Err(gone(name)),
-                (Some(now), Some(planned)) if *now != Some(planned) => return Err(made_anew(name)),
-                (Some(now), _) => *id = now.cloned(),
+            let now = fields.get(name).copied();
+            same_field(target, name, id.as_ref(), now)?;
+            if let Some(now) = now {
+                id.clone_from(&now.id);
             }
         }
         Ok(())

@@ -843,20 +843,38 @@ async fn list_that_is_said_to_be_gone_and_is_not_keeps_the_doubt() {
     assert_eq!(members(&sandbox, list), set(&["bob@shop.test", "cleo@shop.test"]));
 }
 
+/// Two rows in doubt, of contacts that are in no list, and a list call that meets a fault.
+async fn doubtful_list_call(fault: Fault) -> (Sandbox, ListId, MemoryStore) {
+    let (sandbox, list) = sandbox().await;
+    let store = in_doubt(&sandbox).await;
+    for email in ["bob@shop.test", "cleo@shop.test"] {
+        sandbox.remove_from_list(list, contact(&sandbox, email).id());
+    }
+    sandbox.fail(fault.on(Endpoint::AddToList));
+    (sandbox, list, store)
+}
+
 #[tokio::test]
 async fn list_call_that_fails_keeps_the_doubt() {
     for fault in [Fault::lose_request(), Fault::status(503), Fault::apply_half(), Fault::cut_body()] {
-        let (sandbox, list) = sandbox().await;
-        let store = in_doubt(&sandbox).await;
-        for email in ["bob@shop.test", "cleo@shop.test"] {
-            sandbox.remove_from_list(list, contact(&sandbox, email).id());
-        }
-        sandbox.fail(fault.on(Endpoint::AddToList));
+        let (sandbox, list, store) = doubtful_list_call(fault.always()).await;
         let sync = Activation::new(names(), updating(&sandbox).limits(short()), store);
         assert_eq!(tally(&sync.run(&three()).await.unwrap()), [0, 0, 0, 2, 0]);
+        sandbox.clear_faults();
         assert_eq!(tally(&sync.run(&three()).await.unwrap()), [2, 0, 0, 0, 0]);
         assert_eq!(members(&sandbox, list), set(&["bob@shop.test", "cleo@shop.test"]));
         assert_settled(&sync, &three(), &sandbox).await;
+    }
+}
+
+#[tokio::test]
+async fn list_call_without_an_answer_is_repeated_since_twice_in_a_list_is_once_in_it() {
+    for fault in [Fault::lose_request(), Fault::lose_answer(), Fault::apply_half()] {
+        let (sandbox, list, store) = doubtful_list_call(fault).await;
+        let sync = Activation::new(names(), updating(&sandbox).limits(short()), store);
+        assert_eq!(tally(&sync.run(&three()).await.unwrap()), [2, 0, 0, 0, 0]);
+        assert_eq!(sandbox.requests_to(Endpoint::AddToList), 2);
+        assert_eq!(members(&sandbox, list), set(&["bob@shop.test", "cleo@shop.test"]));
     }
 }
 

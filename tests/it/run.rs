@@ -582,6 +582,19 @@ async fn hold_is_renewed_while_the_destination_is_prepared() {
 }
 
 #[tokio::test]
+async fn run_that_is_told_to_stop_does_not_wait_for_its_preparation() {
+    let setup = Setup::new(Service::Upserts);
+    let sync = Activation::new(names(), SlowToPrepare(setup.clone()), setup.store.clone());
+    let sync = sync.options(setup.options());
+    let plan = sync.plan(&crowd(2, "a")).await.unwrap();
+    let start = setup.clock.monotonic();
+    let report = sync.apply_until(plan, setup.clock.sleep(Duration::from_secs(20))).await.unwrap();
+    assert!(report.stopped && setup.clock.since(start) < Duration::from_secs(200));
+    assert_eq!(tally(&report), [0, 0, 0, 0, 2]);
+    assert_eq!(tally(&setup.run(&crowd(2, "a")).await), [2, 0, 0, 0, 0], "the state was given back");
+}
+
+#[tokio::test]
 async fn run_that_cannot_renew_its_hold_prepares_nothing_more() {
     let setup = Setup::new(Service::Upserts);
     // The first one takes the state.

@@ -1,6 +1,6 @@
 //! A client's way to a sandbox without a server: each request is handed over as data.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use reqwest::{
@@ -57,7 +57,7 @@ use crate::emarsys::transport::{HttpRequest, HttpResponse, Transport, TransportE
 #[async_trait]
 pub trait Network: fmt::Debug + Send + Sync {
     /// Carries a request there and its answer back. An answer that has not come after `timeout` is
-    /// [`Lost`](Answer::Lost). Nobody waits for the answer any more when the future is dropped.
+    /// [`Lost`](Answer::Lost): nobody else looks at the clock. Nobody waits for the answer any more when the future is dropped.
     async fn carry(&self, request: Request, timeout: Duration) -> Answer;
 }
 
@@ -69,6 +69,13 @@ impl Network for Sandbox {
             self.shared.host.sleep(reaction.delay.min(timeout)).await;
         }
         if reaction.delay >= timeout { Answer::Lost } else { reaction.answer }
+    }
+}
+
+#[async_trait]
+impl<N: Network + ?Sized> Network for Arc<N> {
+    async fn carry(&self, request: Request, timeout: Duration) -> Answer {
+        (**self).carry(request, timeout).await
     }
 }
 

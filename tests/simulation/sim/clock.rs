@@ -110,6 +110,10 @@ impl Host for Machine {
         Sleep { clock: &self.clock, id, at }.await;
     }
 
+    fn name(&self) -> String {
+        "a simulated process".to_owned()
+    }
+
     fn random(&self, bytes: &mut [u8]) -> Result<()> {
         for byte in bytes {
             let count = self.clock.randoms.fetch_add(1, Ordering::Relaxed);

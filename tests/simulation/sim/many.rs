@@ -37,10 +37,10 @@ pub(crate) fn play_all(seeds: Range<u64>, threads: usize, switches: &Switches) -
     let work = || {
         let mut mine = Played::default();
         loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                break;
-            }
+            let taken = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seed| {
+                (seed < seeds.end).then_some(seed + 1)
+            });
+            let Ok(seed) = taken else { break };
             let end = play(Choices::from_seed(seed), switches, false);
             mine.histories += 1;
             add(&mut mine.met, &end.met);
