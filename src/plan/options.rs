@@ -19,9 +19,9 @@ pub enum DuplicatePolicy {
     /// Neither, unless they are equal: nobody can know which one is right.
     #[default]
     Withhold,
-    /// The first one, in a source whose order means something.
+    /// The first one that is valid, in a source whose order means something.
     First,
-    /// The last one, in a source whose order means something.
+    /// The last one, in a source whose order means something; if it is invalid, none, since the others are out of date.
     Last,
 }
 

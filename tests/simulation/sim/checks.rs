@@ -12,7 +12,8 @@ use serde_json::Value as Json;
 
 use super::{
     flight::{CLOCK_MARGIN, Fate, LATE, only},
-    world::{Made, World, email},
+    source::{FIELDS, ORIGINS},
+    world::{LISTS, Made, Process, World, email},
 };
 
 impl World {
@@ -56,20 +57,71 @@ impl World {
                 self.violate("promise 5: contacts are created with insert mode off");
             }
             Endpoint::CreateContacts => {
-                for key in keys {
-                    if self.processes[process].met_nobody[*key].is_none() {
-                        self.violate(format!(
-                            "promise 5: k{key} is created although no update of this run found nobody"
-                        ));
-                    }
+                for ((_, row), key) in rows.iter().zip(keys) {
+                    self.check_creation(process, *key, row);
                 }
             }
             _ => {}
         }
     }
 
+    /// Promise 5: in which list contacts are created.
+    pub(crate) fn check_list(&mut self, process: usize, list: Option<ListId>) {
+        let chosen = LISTS[self.processes[process].setup.list];
+        let is_chosen = |list: &ListId| self.list_ids.get(chosen).is_some_and(|ids| ids.contains(list));
+        if !list.as_ref().is_some_and(is_chosen) {
+            self.violate(format!("promise 5: contacts are created in list {list:?}, and not in `{chosen}`"));
+        }
+    }
+
+    /// Promise 5: who is created is known not to exist, and gets all that the row has.
+    fn check_creation(&mut self, process: usize, key: usize, row: &Json) {
+        if self.processes[process].met_nobody[key].is_none() {
+            self.violate(format!("promise 5: k{key} is created although no update of this run found nobody"));
+        }
+        let setup = self.processes[process].setup.clone();
+        let origin = row.get(FieldId::CITY.to_string()).and_then(Json::as_str);
+        if origin != setup.on_create.map(|origin| ORIGINS[origin]) {
+            self.violate(format!("k{key} is created with other values for creation than the row has"));
+        }
+        self.check_values(process, key, row);
+        let expected = self.processes[process].rows[key].expected(&setup).unwrap_or_default();
+        let is_left_out = |(field, _): &(usize, Json)| {
+            self.field_id(*field)
+                .is_some_and(|id| row.get(id.to_string()).is_none() && self.slot(id).is_some())
+        };
+        if expected.iter().any(is_left_out) {
+            self.violate(format!("promise 3: k{key} is created without all of its fields"));
+        }
+    }
+
+    /// What is sent is what the source has. A row that is withheld or invalid is not sent.
+    fn check_values(&mut self, process: usize, key: usize, row: &Json) {
+        self.checked("what is sent is what the source has");
+        let Process { rows, setup, .. } = &self.processes[process];
+        let expected = rows[key].expected(setup);
+        let field_of = |id: &str| {
+            (0..FIELDS.len()).find(|field| self.field_id(*field).is_some_and(|known| known.to_string() == id))
+        };
+        let sent = row.as_object().into_iter().flatten();
+        // A field that was deleted since has no name.
+        let sent = sent.filter_map(|(id, value)| Some((field_of(id)?, value)));
+        let wrong = sent.filter(|(field, value)| {
+            let is_of_the_row = |(known, wanted): &(usize, Json)| known == field && wanted == *value;
+            !expected.as_ref().is_some_and(|expected| expected.iter().any(is_of_the_row))
+        });
+        let wrong: Vec<usize> = wrong.map(|(field, _)| field).collect();
+        for field in wrong {
+            let (_, name) = FIELDS[field];
+            self.violate(format!(
+                "field `{name}` of k{key} is sent, and is not what the source has, or is to be withheld"
+            ));
+        }
+    }
+
     /// Promise 4: the key and what changed, nothing else.
     fn check_update(&mut self, process: usize, key: usize, row: &Json) {
+        self.check_values(process, key, row);
         let fields = row.as_object().into_iter().flatten().filter(|(id, _)| *id != "3");
         self.checked("promise 4: an update has the key and what changed");
         for (id, value) in fields {
@@ -102,36 +154,29 @@ impl World {
     #[expect(clippy::too_many_arguments, reason = "one request and what it changed")]
     pub(crate) fn check_arrival(
         &mut self,
-        process: usize,
         endpoint: Endpoint,
         fate: Fate,
         keys: &[usize],
         met_nobody: &[Option<u64>],
+        list: Option<ListId>,
         before: &[Vec<StoredContact>],
         after: &[Vec<StoredContact>],
     ) {
         self.checked("promise 5: who is created, and who gets into a list");
         for (at, key) in keys.iter().enumerate() {
             let (before, after) = (&before[at], &after[at]);
-            if endpoint == Endpoint::UpdateContacts && after.is_empty() {
-                let step = self.step;
-                self.processes[process].met_nobody[*key] = Some(step);
-            }
             let is_new = before.is_empty() && !after.is_empty();
             if is_new && endpoint != Endpoint::CreateContacts {
                 self.violate(format!("promise 5: {endpoint} creates k{key}"));
             }
             let joined = joined(before, after);
+            if joined.iter().any(|joined| Some(*joined) != list) {
+                self.violate(format!("promise 5: {endpoint} puts k{key} into a list that it does not name"));
+            }
             if is_new && fate != Fate::IsOvertaken {
-                let Some(contact) = only(after) else { continue };
-                let list = self.processes_list(process);
-                match (joined.first(), list) {
-                    (Some(list), _) | (None, Some(list)) => {
-                        let list = *list;
-                        self.made.push(Made { key: *key, contact, list });
-                        self.meet("effect: a contact is created");
-                    }
-                    (None, None) => {}
+                if let (Some(contact), Some(list)) = (only(after), list) {
+                    self.made.push(Made { key: *key, contact, list });
+                    self.meet("effect: a contact is created");
                 }
                 continue;
             }
@@ -149,22 +194,21 @@ impl World {
         }
     }
 
-    /// The list that a process creates contacts in, by what its last request said.
-    fn processes_list(&self, process: usize) -> Option<&ListId> {
-        self.processes[process].list.as_ref()
-    }
-
     /// A process hears what became of its request. Only a reply that has no error for a row acknowledges it.
     pub(crate) fn hear(&mut self, id: u64, answer: &Answer) {
         let Answer::Whole(response) = answer else { return };
-        let Some((keys, edits)) = self.flights.about(id).filter(|(keys, _)| !keys.is_empty()) else { return };
+        let Some(about) = self.flights.about(id).filter(|about| !about.keys.is_empty()) else { return };
         let reply: Json = serde_json::from_str(response.body()).unwrap_or_default();
-        if response.status() != 200 || !reply.is_object() {
-            return;
-        }
-        for (key, edits) in keys.into_iter().zip(edits) {
-            if reply["data"]["errors"].get(email(key)).is_none() {
-                self.keys[key].acknowledged_at = edits;
+        let code = reply["replyCode"].as_i64();
+        for (key, edits) in about.keys.iter().zip(about.edits) {
+            let error = reply["data"]["errors"].get(email(*key));
+            let is_missing = error.is_some_and(|error| error.get("2008").is_some())
+                || (code == Some(2008) && about.keys.len() == 1);
+            if is_missing && about.endpoint == Endpoint::UpdateContacts {
+                self.processes[about.process].met_nobody[*key] = Some(about.step);
+            }
+            if response.status() == 200 && code == Some(0) && error.is_none() {
+                self.keys[*key].acknowledged_at = edits;
             }
         }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use reverse_etl::emarsys::{
-    ContactId,
+    ContactId, ListId,
     sandbox::{Answer, Endpoint, Fault, Network, Request},
 };
 use serde_json::{Value as Json, json};
@@ -136,6 +136,8 @@ pub(crate) struct Flight {
     pub(crate) met_nobody: Vec<Option<u64>>,
     /// For each of its keys, what others had changed by the time it took effect.
     pub(crate) edits: Vec<u64>,
+    /// The step at which it took effect.
+    step: u64,
     /// The answer on its way back.
     pending: Option<Answer>,
     answer: Option<Answer>,
@@ -148,6 +150,17 @@ pub(crate) enum Event {
     Arrives(u64),
     Answers(u64),
     TimesOut(u64),
+}
+
+/// What an answer is about.
+pub(crate) struct About {
+    pub(crate) process: usize,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) keys: Vec<usize>,
+    /// For each of the keys, what others had changed by the time the request took effect.
+    pub(crate) edits: Vec<u64>,
+    /// The step at which it took effect.
+    pub(crate) step: u64,
 }
 
 /// All that is on its way.
@@ -175,9 +188,15 @@ impl Flights {
         Some(entry.remove())
     }
 
-    /// The keys of a request, and what others had changed of them by the time it took effect.
-    pub(crate) fn about(&self, id: u64) -> Option<(Vec<usize>, Vec<u64>)> {
-        self.under_way.get(&id).map(|flight| (flight.keys.clone(), flight.edits.clone()))
+    /// What a request was about.
+    pub(crate) fn about(&self, id: u64) -> Option<About> {
+        self.under_way.get(&id).map(|flight| About {
+            process: flight.process,
+            endpoint: flight.endpoint,
+            keys: flight.keys.clone(),
+            edits: flight.edits.clone(),
+            step: flight.step,
+        })
     }
 
     fn answer(&mut self, id: u64, answer: Answer) {
@@ -257,6 +276,9 @@ impl World {
         let rows = rows(endpoint, &request.json());
         let keys: Vec<usize> = rows.iter().filter_map(|(email, _)| self.key_of(email)).collect();
         self.check_departure(process, endpoint, &rows, &keys);
+        if endpoint == Endpoint::CreateContacts {
+            self.check_list(process, list_of(&request));
+        }
         let met_nobody = keys.iter().map(|key| self.processes[process].met_nobody[*key]).collect();
         // Reads are many, and what happens to them matters less.
         let trouble = match self.temper.trouble {
@@ -325,6 +347,7 @@ impl World {
             request,
             endpoint,
             edits: vec![0; keys.len()],
+            step: 0,
             keys,
             fate,
             arrivals,
@@ -382,16 +405,19 @@ impl World {
             }
         }
         let after: Vec<Vec<_>> = keys.iter().map(|key| self.contacts(*key)).collect();
-        self.check_arrival(process, endpoint, fate, &keys, &met_nobody, &before, &after);
-        self.note_births();
+        self.check_arrival(endpoint, fate, &keys, &met_nobody, list_of(&request), &before, &after);
+        if endpoint.is_write() {
+            self.note_births();
+        }
         let edits = keys.iter().map(|key| self.keys[*key].edits).collect();
         if status == Some(429) {
             self.note_limited(process);
         }
-        let now = self.clock.now();
+        let (now, step) = (self.clock.now(), self.step);
         let delay = nanos(reaction.delay);
         if let Some(flight) = self.flights.under_way.get_mut(&id) {
             flight.edits = edits;
+            flight.step = step;
             if !flight.is_answered && flight.arrivals == 0 {
                 let answer = if flight.back.is_some() { reaction.answer } else { Answer::Lost };
                 let back = flight.back.unwrap_or(5 * MS);
@@ -433,6 +459,16 @@ fn fault(fate: Fate, step: u64, request: &Request) -> Option<Fault> {
         Fate::HasItsRowsRefused => Fault::answer(200, refusal(request)),
         _ => return None,
     })
+}
+
+/// The list that a request names, in its body or in its path.
+fn list_of(request: &Request) -> Option<ListId> {
+    let id = match request.json()["contact_list_id"].clone() {
+        Json::String(id) => id,
+        Json::Number(id) => id.to_string(),
+        _ => request.target().split('/').skip_while(|part| *part != "contactlist").nth(1)?.to_owned(),
+    };
+    id.parse().ok()
 }
 
 /// A reply in which every row has an error.

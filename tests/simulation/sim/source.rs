@@ -85,7 +85,7 @@ impl Default for Setup {
 }
 
 /// Where people come from, which only a creation writes.
-const ORIGINS: [&str; 2] = ["import", "shop"];
+pub(crate) const ORIGINS: [&str; 2] = ["import", "shop"];
 
 impl Setup {
     /// The owner edits the set-up.
@@ -193,11 +193,14 @@ impl Row {
     /// What the account has to hold of a row that is in order: for each mapped field that the row has, what is stored.
     /// `None` of a row that is not to be synced.
     pub(crate) fn expected(&self, setup: &Setup) -> Option<Vec<(usize, Json)>> {
+        let is_fit = |cells: &[Cell]| {
+            let mut mapped = cells.iter().zip(setup.mapped).filter(|(_, mapped)| *mapped);
+            mapped.all(|(cell, _)| *cell != Cell::Unfit)
+        };
         let cells = match (self, setup.duplicates) {
-            (Row::Once(cells) | Row::Twice(cells), _) | (Row::Conflict(cells), DuplicatePolicy::First) => {
-                cells.clone()
-            }
-            (Row::Conflict(cells), DuplicatePolicy::Last) => other(cells, setup),
+            (Row::Once(cells) | Row::Twice(cells), _) => cells.clone(),
+            (Row::Conflict(cells), DuplicatePolicy::First) if is_fit(cells) => cells.clone(),
+            (Row::Conflict(cells), DuplicatePolicy::First | DuplicatePolicy::Last) => other(cells, setup),
             _ => return None,
         };
         let mut expected = Vec::new();

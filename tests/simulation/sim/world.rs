@@ -97,8 +97,6 @@ pub(crate) struct Process {
     pub(crate) mapped: BTreeSet<String>,
     /// For each key the step at which an update of its present run found nobody.
     pub(crate) met_nobody: Vec<Option<u64>>,
-    /// The list that its creations name.
-    pub(crate) list: Option<ListId>,
     pub(crate) writes: u64,
     pub(crate) commits: u64,
     /// What the commits were when its present run began.
@@ -116,7 +114,6 @@ impl Process {
             setup: Setup::default(),
             mapped: BTreeSet::new(),
             met_nobody: vec![None; keys],
-            list: None,
             writes: 0,
             commits: 0,
             commits_before: 0,
@@ -139,6 +136,8 @@ pub(crate) struct World {
     pub(crate) keys: Vec<Known>,
     pub(crate) processes: Vec<Process>,
     pub(crate) made: Vec<Made>,
+    /// The ids that each list has had, by name.
+    pub(crate) list_ids: BTreeMap<String, BTreeSet<ListId>>,
     /// When each contact came to be.
     pub(crate) born: BTreeMap<ContactId, u64>,
     /// The field that each slot of the state stands for.
@@ -200,6 +199,7 @@ impl World {
             keys: vec![Known::default(); count],
             processes: Vec::new(),
             made: Vec::new(),
+            list_ids: BTreeMap::new(),
             born: BTreeMap::new(),
             slots: BTreeMap::new(),
             slot_of: BTreeMap::new(),
@@ -319,8 +319,11 @@ impl World {
         self.clock.set(end);
     }
 
-    /// Whoever exists from now on was born now.
+    /// Whoever exists from now on was born now, and so with lists.
     pub(crate) fn note_births(&mut self) {
+        for list in self.sandbox.lists() {
+            self.list_ids.entry(list.name().to_owned()).or_default().insert(list.id());
+        }
         for key in 0..self.keys.len() {
             for contact in self.contacts(key) {
                 let step = self.step;
