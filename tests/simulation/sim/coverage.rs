@@ -1,7 +1,7 @@
 //! What the histories of a run of the tests must have met, each at least once: nothing is tested against a kind of trouble
 //! that no history meets any more.
 
-use super::world::Counts;
+use super::many::Played;
 
 /// What must be met: counts of a report, effects, faults, what others do, outcomes by operation, what becomes of records,
 /// requests, ends of runs, and the status of answers.
@@ -129,13 +129,41 @@ const KINDS: &[&str] = &[
 const RARE: &[&str] =
     &["commit: StateMoved", "run: RateLimited", "run: Refused", "run: Unauthorized", "run: Undecodable"];
 
-/// What should have been met and was not.
-pub(crate) fn missing(met: &Counts) -> Vec<&'static str> {
-    KINDS.iter().copied().filter(|kind| !met.contains_key(*kind)).collect()
+/// What must be checked.
+const CHECKS: &[&str] = &[
+    "a row that was refused waits",
+    "promise 2: nothing is announced while something earlier may take effect",
+    "promise 2: what is sent is announced, and nothing is sent after its deadline",
+    "promise 3: the account has what the source has",
+    "promise 3: the run after a run without faults sends nothing",
+    "promise 4: a field keeps its slot",
+    "promise 4: an update has the key and what changed",
+    "promise 5: a row in doubt has its key sealed",
+    "promise 5: who is created, and who gets into a list",
+    "promise 5: who was created is in the list",
+    "promise 6: every planned row has its outcome",
+    "promise 6: every source row is counted",
+    "promise 7: a plan is applied once",
+    "promise 7: a plan that a guard refuses causes no write",
+    "promise 7: planning writes nothing",
+    "promise 8: commits have no key in clear text",
+    "promise 8: errors and reports show no key",
+    "promise 9: a limit that is met is waited for",
+    "promises 1 and 2: the state says what the account has",
+    "what is sent is what the source has",
+];
+
+/// What should have been met or checked and was not.
+pub(crate) fn missing(played: &Played) -> Vec<&'static str> {
+    let kinds = KINDS.iter().filter(|kind| !played.met.contains_key(**kind));
+    kinds.chain(CHECKS.iter().filter(|check| !played.checks.contains_key(**check))).copied().collect()
 }
 
-/// What was met and is in none of the lists.
-pub(crate) fn surprising(met: &Counts) -> Vec<String> {
-    let is_known = |kind: &str| KINDS.contains(&kind) || RARE.contains(&kind);
-    met.keys().filter(|kind| !is_known(kind)).map(ToString::to_string).collect()
+/// What was met or checked and is in none of the lists.
+pub(crate) fn surprising(played: &Played) -> Vec<String> {
+    let met =
+        played.met.keys().filter(|kind| !KINDS.contains(&kind.as_ref()) && !RARE.contains(&kind.as_ref()));
+    met.chain(played.checks.keys().filter(|check| !CHECKS.contains(&check.as_ref())))
+        .map(ToString::to_string)
+        .collect()
 }

@@ -128,6 +128,8 @@ pub(crate) struct Flight {
     /// The keys that it is about.
     pub(crate) keys: Vec<usize>,
     pub(crate) fate: Fate,
+    /// Which of several forms of its fate it has.
+    dice: usize,
     /// How often it is still to arrive.
     arrivals: u32,
     /// The time from its arrival to its answer; `None` if the answer is lost.
@@ -330,8 +332,19 @@ impl World {
             let fate = if fate == Fate::Arrives { String::new() } else { format!("; it {fate}") };
             format!("process {process} sends #{id} {endpoint} {}{fate}", rows.join(" "))
         });
+        let dice = match fate {
+            Fate::MeetsAnOverload
+            | Fate::TakesEffectBehindABrokenGateway
+            | Fate::IsAnsweredByAWebPage
+            | Fate::HasItsRowsRefused => self.choices.on(stream).below(4),
+            _ => 0,
+        };
         for _ in 0..arrivals {
             self.flights.schedule(now + there, Event::Arrives(id));
+            if arrivals > 1 {
+                // A second time, while nothing was answered yet.
+                there += self.choices.on(stream).of(&[0, 1_000 * MS, 4_000 * MS]);
+            }
         }
         match fate {
             Fate::FindsNoWay => {}
@@ -350,6 +363,7 @@ impl World {
             step: 0,
             keys,
             fate,
+            dice,
             arrivals,
             back,
             met_nobody,
@@ -380,9 +394,10 @@ impl World {
         self.step += 1;
         let Some(flight) = self.flights.under_way.get_mut(&id) else { return };
         flight.arrivals -= 1;
-        let (request, endpoint, fate) = (flight.request.clone(), flight.endpoint, flight.fate);
+        let (request, endpoint) = (flight.request.clone(), flight.endpoint);
+        let (fate, dice) = (flight.fate, flight.dice);
         let (keys, process, met_nobody) = (flight.keys.clone(), flight.process, flight.met_nobody.clone());
-        if let Some(fault) = fault(fate, self.step, &request) {
+        if let Some(fault) = fault(fate, dice, &request) {
             self.sandbox.fail(fault);
         }
         let before: Vec<Vec<_>> = keys.iter().map(|key| self.contacts(*key)).collect();
@@ -432,17 +447,15 @@ impl World {
 }
 
 /// What the account is told to do wrong with a request.
-fn fault(fate: Fate, step: u64, request: &Request) -> Option<Fault> {
-    let status = [500, 502, 503, 504][(step % 4) as usize];
+fn fault(fate: Fate, dice: usize, request: &Request) -> Option<Fault> {
+    let status = [500, 502, 503, 504][dice];
     Some(match fate {
         Fate::MeetsAnOverload => Fault::status(status),
         Fate::TakesEffectBehindABrokenGateway => Fault::answer_applied(status, "<html>bad gateway</html>"),
         Fate::MeetsTheLimit => Fault::exhaust_limit(),
         Fate::MeetsExpiredTokens => Fault::expire_tokens(),
         Fate::IsAnsweredInPart => Fault::cut_body(),
-        Fate::IsAnsweredByAWebPage if step.is_multiple_of(2) => {
-            Fault::answer_applied(200, "<html>hello</html>")
-        }
+        Fate::IsAnsweredByAWebPage if dice < 2 => Fault::answer_applied(200, "<html>hello</html>"),
         Fate::IsAnsweredByAWebPage => Fault::answer(200, "<html>hello</html>"),
         Fate::TakesEffectByHalf => Fault::apply_half(),
         Fate::IsForbidden => Fault::status(403),
@@ -451,9 +464,7 @@ fn fault(fate: Fate, step: u64, request: &Request) -> Option<Fault> {
         Fate::MeetsNobody => Fault::vanish(),
         Fate::MissesTheList => Fault::skip_list(),
         // Nobody says that a row of which an update is refused is as it was before.
-        Fate::HasItsRowsRefused
-            if request.endpoint() == Endpoint::UpdateContacts && step.is_multiple_of(2) =>
-        {
+        Fate::HasItsRowsRefused if request.endpoint() == Endpoint::UpdateContacts && dice < 2 => {
             Fault::answer_applied(200, refusal(request))
         }
         Fate::HasItsRowsRefused => Fault::answer(200, refusal(request)),

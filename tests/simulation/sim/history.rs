@@ -1,6 +1,10 @@
 //! A history: a few runs with trouble, then the trouble stops and everything has to be in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    time::Duration,
+};
 
 use reverse_etl::{
     Activation, Guards, Limits, MemoryStore, MissingPolicy, PlanOptions, Record, RejectedPolicy, Share,
@@ -89,9 +93,12 @@ pub(crate) fn play(choices: Choices, switches: &Switches, is_told: bool) -> End 
         missing,
         client: None,
     };
-    history.play();
+    let played = panic::catch_unwind(AssertUnwindSafe(|| history.play()));
     drop(history);
     let world = &mut *shared.lock();
+    if played.is_err() {
+        world.violate("promise 10: a panic");
+    }
     End {
         violation: world.violation.take(),
         choices: world.choices.made(),
@@ -240,7 +247,7 @@ impl History {
         run.commits_before = run.commits;
         run.met_nobody = vec![None; keys];
         run.limited = 0;
-        run.was_suspended = false;
+        run.suspended_for = 0;
         world.tell(|| format!("RUN of process {process}, {} rows", records.len()));
         let is_quiet = world.quiet;
         let can_stop = !is_quiet && !world.switches.has(Switch::NoStops);
@@ -249,9 +256,11 @@ impl History {
         let is_copied = rounds.one_in(4) && can_be_two;
         let stops_after = (rounds.one_in(12) && can_stop).then(|| rounds.of(&[1, 20, 400]));
         let breaks_off = (rounds.one_in(20) && !is_quiet).then(|| rounds.below(records.len() + 1));
+        let rows_a_chunk = rounds.of(&[100, 1, 2]);
         let stops_after = stops_after.map(Duration::from_millis);
         let shared = self.shared.clone();
-        let run = Run { shared, process, activation, records, breaks_off, is_copied, stops_after };
+        let run =
+            Run { shared, process, activation, records, rows_a_chunk, breaks_off, is_copied, stops_after };
         (process, Box::pin(run.go()))
     }
 

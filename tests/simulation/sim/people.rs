@@ -155,7 +155,7 @@ impl World {
         self.meet("fault: a process is suspended");
         self.alone = false;
         let run = &mut self.processes[process];
-        run.was_suspended = true;
+        run.suspended_for += seconds;
         if is_missed {
             run.machine.miss(span);
             self.meet("fault: a monotonic clock stands still while its process is suspended");

@@ -8,6 +8,7 @@ use reverse_etl::{
     Commit, Error, ErrorKind, Header, KeyHash, MemoryStore, PriorState, Result, RowFingerprint, RowState,
     StateStore,
     emarsys::FieldId,
+    host::Host as _,
     state::record::{Doubt, Held, Mark, RowRecord},
 };
 use serde_json::Value as Json;
@@ -112,7 +113,8 @@ impl World {
         self.meet(format!("commit: {:?}", error.kind()));
         self.tell(|| format!("a commit of process {process} is not admitted: {error}"));
         let run = &self.processes[process];
-        if run.commits > run.commits_before && !run.was_suspended {
+        // A hold lasts for two minutes at least, and is renewed every half of one.
+        if run.commits > run.commits_before && run.suspended_for < 60 {
             self.violate("one writer at a time: a run that had begun is ended by another");
         }
     }
@@ -121,6 +123,12 @@ impl World {
     fn note_commit(&mut self, process: usize, header: &Header, commit: &Commit) {
         let json: Json = serde_json::from_slice(&header.to_bytes().unwrap_or_default()).unwrap_or_default();
         self.note_slots(&json);
+        let bytes = header.to_bytes().unwrap_or_default();
+        let shows = |bytes: &[u8]| bytes.windows(5).any(|part| part.eq_ignore_ascii_case(b"@shop"));
+        if shows(&bytes) || commit.rows().any(|(_, row)| row.is_some_and(|row| shows(row.as_bytes()))) {
+            self.violate("promise 8: a commit has a key in clear text");
+        }
+        self.checked("promise 8: commits have no key in clear text");
         for (hash, row) in commit.rows() {
             let Some(key) = self.hashes.iter().position(|known| *known == hash) else {
                 self.violate("a row is written that no source had");
@@ -182,7 +190,13 @@ impl World {
         };
         let old = old.as_ref();
         let mut unsealed = false;
+        let mut too_early = false;
         if event.starts_with("announced") {
+            let run = &self.processes[process];
+            let announces = Some((process, run.commits_before));
+            let lasts = |mark: &Mark| mark.until() > run.machine.wall();
+            too_early = known.announced_by != announces && old.and_then(RowRecord::mark).is_some_and(lasts);
+            known.announced_by = announces;
             let before = |slot: &u16| old.and_then(|old| old.field(*slot)).map(|print| (*slot, print));
             known.forgotten =
                 slots.iter().filter(|slot| new.field(**slot).is_none()).filter_map(before).collect();
@@ -202,6 +216,12 @@ impl World {
         }
         if new.row().is_some() && new.row() != old.and_then(RowRecord::row) {
             known.settled_at = known.acknowledged_at;
+        }
+        self.checked("promise 2: nothing is announced while something earlier may take effect");
+        if too_early {
+            self.violate(format!(
+                "promise 2: k{key} is announced while something earlier may still take effect"
+            ));
         }
         self.checked("promise 5: a row in doubt has its key sealed");
         if unsealed {

@@ -65,6 +65,8 @@ pub(crate) struct Known {
     pub(crate) handed_out: Option<HandedOut>,
     pub(crate) refused: Option<HandedOut>,
     pub(crate) record: Option<RowRecord>,
+    /// The run that announced it last: its process, and the commits of that before.
+    pub(crate) announced_by: Option<(usize, u64)>,
 }
 
 /// What a batch has of a row.
@@ -88,8 +90,8 @@ pub(crate) struct Made {
 pub(crate) struct Process {
     pub(crate) machine: Machine,
     pub(crate) planning: bool,
-    /// It was suspended in its present run, so that its hold on the state may have run out.
-    pub(crate) was_suspended: bool,
+    /// For how many seconds it was suspended in its present run.
+    pub(crate) suspended_for: u64,
     /// Its present run: what the source has, and how it is set up.
     pub(crate) rows: Vec<Row>,
     pub(crate) setup: Setup,
@@ -109,7 +111,7 @@ impl Process {
         Self {
             machine,
             planning: false,
-            was_suspended: false,
+            suspended_for: 0,
             rows: Vec::new(),
             setup: Setup::default(),
             mapped: BTreeSet::new(),
