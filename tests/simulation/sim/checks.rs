@@ -209,6 +209,7 @@ impl World {
             }
             if response.status() == 200 && code == Some(0) && error.is_none() {
                 self.keys[*key].acknowledged_at = edits;
+                self.keys[*key].acknowledgements += u64::from(about.endpoint != Endpoint::AddToList);
             }
         }
     }

@@ -132,6 +132,7 @@ const RARE: &[&str] =
 /// What must be checked.
 const CHECKS: &[&str] = &[
     "a row that was refused waits",
+    "promise 1: what is remembered was acknowledged",
     "promise 2: nothing is announced while something earlier may take effect",
     "promise 2: what is sent is announced, and nothing is sent after its deadline",
     "promise 3: the account has what the source has",

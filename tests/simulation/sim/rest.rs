@@ -92,11 +92,7 @@ impl History {
         if contacts.len() > 1 || self.is_refused(world, key, row) {
             return None;
         }
-        let is_outdated =
-            |slot: &u16| record.field(*slot).is_some() && known.learnt.get(slot) != Some(&known.edits);
-        let is_edited = world.slots.keys().any(is_outdated)
-            || (record.is_known() && known.acknowledged_at != known.edits);
-        if is_edited {
+        if record.is_known() && known.acknowledged_at != known.edits {
             return None;
         }
         let Some(contact) = contacts.first() else {
@@ -109,6 +105,12 @@ impl History {
             let Some(id) = world.field_id(field) else {
                 return Some(format!("promise 3: there is no field `{name}`"));
             };
+            // Others have changed it since.
+            let is_edited =
+                |slot: u16| record.field(slot).is_some() && known.learnt.get(&slot) != Some(&known.edits);
+            if world.slot(id).is_some_and(is_edited) {
+                continue;
+            }
             let there = contact.value(id);
             let is_same = *there == value || (value.is_null() && *there == json!(""));
             if !is_same {

@@ -197,6 +197,7 @@ impl World {
             let lasts = |mark: &Mark| mark.until() > run.machine.wall();
             too_early = known.announced_by != announces && old.and_then(RowRecord::mark).is_some_and(lasts);
             known.announced_by = announces;
+            known.before_announcement = known.acknowledgements;
             let before = |slot: &u16| old.and_then(|old| old.field(*slot)).map(|print| (*slot, print));
             known.forgotten =
                 slots.iter().filter(|slot| new.field(**slot).is_none()).filter_map(before).collect();
@@ -205,10 +206,12 @@ impl World {
             }
             unsealed = new.is_in_doubt() && new.sealed_key().is_none();
         }
+        let mut unheard = false;
         for slot in slots {
             match new.field(slot) {
                 None => _ = known.learnt.remove(&slot),
                 print if print != old.and_then(|old| old.field(slot)) => {
+                    unheard |= known.acknowledgements == known.before_announcement;
                     known.learnt.insert(slot, known.acknowledged_at);
                 }
                 Some(_) => {}
@@ -216,6 +219,10 @@ impl World {
         }
         if new.row().is_some() && new.row() != old.and_then(RowRecord::row) {
             known.settled_at = known.acknowledged_at;
+        }
+        self.checked("promise 1: what is remembered was acknowledged");
+        if unheard {
+            self.violate(format!("promise 1: a value of k{key} is remembered that nobody has acknowledged"));
         }
         self.checked("promise 2: nothing is announced while something earlier may take effect");
         if too_early {

@@ -51,6 +51,9 @@ pub(crate) type Counts = BTreeMap<Cow<'static, str>, u64>;
 pub(crate) struct Known {
     /// How often others changed what the account holds under it.
     pub(crate) edits: u64,
+    /// How many acknowledgements of its fields were heard, and how many when it was last announced.
+    pub(crate) acknowledgements: u64,
+    pub(crate) before_announcement: u64,
     /// `edits` when the last effect that was acknowledged took place.
     pub(crate) acknowledged_at: u64,
     /// `edits` when the state last learnt that the row is settled.
