@@ -39,14 +39,14 @@ impl Destination for Watched {
             Err(error) => {
                 let name = if error.delivery() == Delivery::Unknown { "unknown" } else { "not attempted" };
                 world.meet(format!("outcome: {:?}, {name}", batch.operation()));
-                world
-                    .tell(|| format!("  all rows of the batch of process {}: {name}, {error}", self.process));
+                world.tell(|| format!("  process {} is told of its batch: {name}, {error}", self.process));
             }
             Ok(outcomes) => {
                 for (change, outcome) in batch.changes().iter().zip(outcomes.iter()) {
                     let name = name(outcome);
                     world.meet(format!("outcome: {:?}, {name}", batch.operation()));
-                    world.tell(|| format!("  {} of process {}: {name}", change.key().as_str(), self.process));
+                    world
+                        .tell(|| format!("  process {} is told of {}: {name}", self.process, key_of(change)));
                 }
             }
         }
@@ -100,6 +100,11 @@ impl World {
         }
         self.checked("a row that was refused waits");
     }
+}
+
+/// The key without what all keys have in common.
+fn key_of(change: &Change) -> &str {
+    change.key().as_str().split('@').next().unwrap_or_default()
 }
 
 fn name(outcome: &Outcome) -> &'static str {

@@ -168,6 +168,8 @@ pub(crate) struct About {
 /// All that is on its way.
 #[derive(Default)]
 pub(crate) struct Flights {
+    /// How many requests were sent, and how many events were scheduled.
+    sent: u64,
     next: u64,
     under_way: BTreeMap<u64, Flight>,
     events: BTreeMap<(u64, u64), Event>,
@@ -325,13 +327,15 @@ impl World {
             self.meet(format!("fault: {} {fate}", if endpoint.is_write() { "a write" } else { "a read" }));
         }
         self.alone &= matches!(fate, Fate::Arrives | Fate::IsSlow | Fate::FindsNoWay);
-        let id = self.flights.next + 1;
-        self.flights.next = id;
-        self.tell(|| {
-            let rows: Vec<String> = rows.iter().map(shown).collect();
+        self.flights.sent += 1;
+        let id = self.flights.sent;
+        // Most of what is only read is read again and again.
+        if self.story.is_some() && (endpoint.is_write() || fate != Fate::Arrives) {
+            let rows: Vec<String> = rows.iter().map(|row| self.told_sent(row)).collect();
             let fate = if fate == Fate::Arrives { String::new() } else { format!("; it {fate}") };
-            format!("process {process} sends #{id} {endpoint} {}{fate}", rows.join(" "))
-        });
+            let told = format!("process {process} sends #{id} {endpoint} {}", rows.join(", "));
+            self.tell(|| format!("{}{fate}", told.trim_end()));
+        }
         let dice = match fate {
             Fate::MeetsAnOverload
             | Fate::TakesEffectBehindABrokenGateway
@@ -406,10 +410,6 @@ impl World {
             Answer::Whole(response) | Answer::Cut(response) => Some(response.status()),
             _ => None,
         };
-        self.tell(|| {
-            let status = status.map_or("no status".to_owned(), |status| format!("status {status}"));
-            format!("  #{id} arrives: {status}")
-        });
         if let Some(status) = status {
             self.meet(format!("status: {status}"));
         }
@@ -424,6 +424,7 @@ impl World {
         if endpoint.is_write() {
             self.note_births();
         }
+        self.tell_arrival(id, endpoint, status, &keys);
         let edits = keys.iter().map(|key| self.keys[*key].edits).collect();
         if status == Some(429) {
             self.note_limited(process);
@@ -443,6 +444,21 @@ impl World {
         if endpoint.is_write() {
             self.check_state();
         }
+    }
+}
+
+impl World {
+    /// A line for what a request has done to the account.
+    fn tell_arrival(&mut self, id: u64, endpoint: Endpoint, status: Option<u16>, keys: &[usize]) {
+        if self.story.is_none() || (!endpoint.is_write() && status == Some(200)) {
+            return;
+        }
+        let status = status.map_or("without a reply".to_owned(), |status| format!("status {status}"));
+        let keys: Vec<String> = keys
+            .iter()
+            .map(|key| format!("; of k{key} the account has {}", self.told_contacts(*key)))
+            .collect();
+        self.tell(|| format!("  #{id} arrives, {status}{}", keys.join("")));
     }
 }
 
@@ -490,14 +506,6 @@ fn refusal(request: &Request) -> String {
         .map(|(email, _)| (email, json!({ "2007": "Invalid choice id for field id: 5" })))
         .collect();
     json!({ "replyCode": 0, "replyText": "OK", "data": { "ids": [], "errors": errors } }).to_string()
-}
-
-/// A row of a request, as a story tells it.
-fn shown((email, row): &(String, Json)) -> String {
-    let key = email.split('@').next().unwrap_or_default();
-    let fields = row.as_object().into_iter().flatten().filter(|(id, _)| *id != "3");
-    let fields: Vec<String> = fields.map(|(id, value)| format!("{id}: {value}")).collect();
-    format!("{key}{{{}}}", fields.join(", "))
 }
 
 impl Fate {

@@ -56,7 +56,8 @@ pub(crate) fn play(choices: Choices, switches: &Switches, is_told: bool) -> End 
         1_000 => world.choices.on(Stream::Sync).of(&[90, 2, 10, 2]),
         _ => world.choices.on(Stream::Sync).of(&[90, 65]),
     };
-    let limits = Limits::rows(1 + world.choices.on(Stream::Sync).below(3))
+    let rows_a_batch = 1 + world.choices.on(Stream::Sync).below(3);
+    let limits = Limits::rows(rows_a_batch)
         .in_flight(1 + world.choices.on(Stream::Sync).below(3))
         .late(LATE)
         .send_within(Duration::from_secs(send_within))
@@ -80,6 +81,20 @@ pub(crate) fn play(choices: Choices, switches: &Switches, is_told: bool) -> End 
     } else {
         MissingPolicy::Ask
     };
+    {
+        let world = &mut *shared.lock();
+        let (version, limit) = (if world.temper.is_v2 { 2 } else { 3 }, world.temper.rate_limit);
+        let says = if world.temper.tells_limit { "say" } else { "do not say" };
+        world.tell(|| {
+            format!(
+                "API version {version}, {limit} requests a minute, of which replies {says} how many are left; batches of \
+                 {rows_a_batch} rows, {} at once, sent within {send_within} s; no answer after {} s; rejected rows {rejected:?}, \
+                 missing ones {missing:?}",
+                limits.in_flight_max(),
+                timeout.as_secs()
+            )
+        });
+    }
     let mut setup = Setup::default();
     setup.inserts &= !switches.has(Switch::UpdateOnly);
     let mut history = History {
@@ -143,19 +158,10 @@ impl History {
         }
         self.setup.edit(world.choices.on(Stream::Setup), &world.switches);
         let (rows, setup) = (&self.rows, &self.setup);
-        world.tell(|| {
-            let rows: Vec<String> =
-                rows.iter().enumerate().map(|(key, row)| format!("k{key} {row:?}")).collect();
-            format!("the source has {}", rows.join(", "))
-        });
-        world.tell(|| {
-            let mode = if setup.inserts {
-                format!("inserts into `{}`", LISTS[setup.list])
-            } else {
-                "updates only".to_owned()
-            };
-            format!("the sync {mode}, maps {:?}", setup.names())
-        });
+        for (key, row) in rows.iter().enumerate() {
+            world.tell(|| format!("the source has of k{key}: {}", row.told(setup)));
+        }
+        world.tell(|| format!("the sync {}", setup.told()));
     }
 
     fn records(&self) -> Vec<Record> {
@@ -248,7 +254,6 @@ impl History {
         run.met_nobody = vec![None; keys];
         run.limited = 0;
         run.suspended_for = 0;
-        world.tell(|| format!("RUN of process {process}, {} rows", records.len()));
         let is_quiet = world.quiet;
         let can_stop = !is_quiet && !world.switches.has(Switch::NoStops);
         let can_be_two = !is_quiet && !world.switches.has(Switch::OneRunner);
@@ -258,6 +263,8 @@ impl History {
         let breaks_off = (rounds.one_in(20) && !is_quiet).then(|| rounds.below(records.len() + 1));
         let rows_a_chunk = rounds.of(&[100, 1, 2]);
         let stops_after = stops_after.map(Duration::from_millis);
+        let through = if is_copied { ", its plan goes through a file" } else { "" };
+        world.tell(|| format!("RUN of process {process}, {} rows{through}", records.len()));
         let shared = self.shared.clone();
         let run =
             Run { shared, process, activation, records, rows_a_chunk, breaks_off, is_copied, stops_after };

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! `checks` has what must hold at each step, `rest` what must hold at the end, `coverage` what every run of the tests must
-//! have met, `choices` the one place where a history is drawn, `shrink` the way to a short one.
+//! have met, `choices` the one place where a history is drawn, `shrink` the way to a short one, `story` the words for it.
 
 mod checks;
 pub(crate) mod choices;
@@ -34,5 +34,6 @@ mod run;
 pub(crate) mod shrink;
 mod source;
 mod store;
+mod story;
 pub(crate) mod switches;
 mod world;

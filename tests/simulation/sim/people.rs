@@ -227,6 +227,10 @@ impl World {
             }
         }
         self.note_births();
+        if self.story.is_some() {
+            let told = self.told_contacts(key);
+            self.tell(|| format!("  of k{key} the account has {told}"));
+        }
         self.check_state();
     }
 

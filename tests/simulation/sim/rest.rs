@@ -38,6 +38,9 @@ impl History {
             return;
         }
         self.check_converged(false);
+        if self.is_over() {
+            return;
+        }
         self.shared.lock().pass(Duration::from_secs(100));
         self.round();
         if self.is_over() {
@@ -45,6 +48,9 @@ impl History {
         }
         self.check_converged(true);
         self.check_members();
+        if self.is_over() {
+            return;
+        }
         let before = self.writes();
         self.shared.lock().pass(Duration::from_secs(1));
         self.round();

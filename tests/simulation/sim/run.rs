@@ -5,7 +5,10 @@ use std::time::Duration;
 use futures::stream;
 use reverse_etl::{Activation, Error, ErrorKind, Plan, Record, Report, Source, host::Host as _};
 
-use super::world::{Shared, World};
+use super::{
+    story::{told_counts, told_tally},
+    world::{Shared, World},
+};
 
 /// A run that was begun.
 pub(crate) struct Run {
@@ -108,7 +111,7 @@ impl Run {
             + counts.invalid
             + counts.duplicate;
         let world = &mut *self.shared.lock();
-        world.tell(|| format!("plan {counts:?}"));
+        world.tell(|| format!("planned: {}", told_counts(counts)));
         world.checked("promise 6: every source row is counted");
         if counts.rows != rows || counts.rows != counted {
             world.violate(format!("promise 6: {rows} source rows, counted as {counts:?}"));
@@ -175,9 +178,8 @@ impl World {
 
     fn look_at_report(&mut self, process: usize, report: &Report) {
         let counts = &report.counts;
-        self.tell(|| {
-            format!("report of process {process}: {:?}, resolved {:?}", report.outcomes, report.resolved)
-        });
+        let (outcomes, resolved) = (told_tally(&report.outcomes), told_tally(&report.resolved));
+        self.tell(|| format!("report of process {process}: {outcomes}; of rows in doubt: {resolved}"));
         self.checked("promise 6: every planned row has its outcome");
         if report.outcomes.total() != counts.planned() {
             self.violate(format!("promise 6: {:?} of {counts:?}", report.outcomes));

@@ -7,8 +7,9 @@ use serde_json::{Value as Json, json};
 
 use super::{
     choices::Draw,
+    story::ORIGIN,
     switches::{Switch, Switches},
-    world::email,
+    world::{LISTS, email},
 };
 
 /// The fields that can be mapped: column, name of the field, and the values that its rows have, with what is stored of each.
@@ -114,6 +115,32 @@ impl Setup {
         self.is_guarded &= !switches.has(Switch::NoStops);
     }
 
+    /// The set-up as a story tells it.
+    pub(crate) fn told(&self) -> String {
+        let mode = if self.inserts {
+            format!("inserts into {}", LISTS[self.list])
+        } else {
+            "updates only".to_owned()
+        };
+        let mapped = FIELDS.iter().zip(self.mapped).filter(|(_, mapped)| *mapped);
+        let mapped: Vec<&str> = mapped.map(|((column, _), _)| *column).collect();
+        let origin =
+            self.on_create.map(|origin| format!(", and {ORIGIN} \"{}\" for creation", ORIGINS[origin]));
+        let which = match self.duplicates {
+            DuplicatePolicy::First => ", of two rows the first",
+            DuplicatePolicy::Last => ", of two rows the last",
+            _ => "",
+        };
+        let mut told = format!("{mode}, maps {}{}{which}", mapped.join(", "), origin.unwrap_or_default());
+        for (is_so, what) in [
+            (self.leaves_late, ", leaves rows that have to wait to the next run"),
+            (self.is_guarded, ", with a guard that refuses added rows"),
+        ] {
+            told.push_str(if is_so { what } else { "" });
+        }
+        told
+    }
+
     /// What a creation writes beside the mapped fields.
     pub(crate) fn creation(&self) -> Option<usize> {
         self.on_create.filter(|_| self.inserts)
@@ -129,7 +156,7 @@ impl Setup {
             });
         }
         if self.on_create.is_some() {
-            mapping = mapping.column(Column::new("origin", FieldId::CITY).on_create());
+            mapping = mapping.column(Column::new(ORIGIN, FieldId::CITY).on_create());
         }
         mapping
     }
@@ -170,7 +197,7 @@ impl Row {
         let address = if spelled { email(key).to_uppercase() } else { email(key) };
         let record = |cells: &[Cell]| {
             let origin = ORIGINS[setup.on_create.unwrap_or(0)];
-            let mut record = Record::new().with("email", address.clone()).with("origin", origin);
+            let mut record = Record::new().with("email", address.clone()).with(ORIGIN, origin);
             for (field, ((column, _), cell)) in FIELDS.iter().zip(cells).enumerate() {
                 record = match cell {
                     Cell::Absent => record,
@@ -187,6 +214,27 @@ impl Row {
             Row::Once(cells) => vec![record(cells)],
             Row::Twice(cells) => vec![record(cells), record(cells)],
             Row::Conflict(cells) => vec![record(cells), record(&other(cells, setup))],
+        }
+    }
+
+    /// The row as a story tells it.
+    pub(crate) fn told(&self, setup: &Setup) -> String {
+        let value = |field: usize, at: usize| serde_json::to_string(&values(field)[at].0).unwrap_or_default();
+        let told = |cells: &[Cell]| {
+            let cells = FIELDS.iter().zip(cells).enumerate();
+            let told = cells.filter_map(|(field, ((column, _), cell))| match cell {
+                Cell::Absent => None,
+                Cell::Null => Some(format!("{column} null")),
+                Cell::Is(at) => Some(format!("{column} {}", value(field, *at))),
+                Cell::Unfit => Some(format!("{column} too long")),
+            });
+            format!("({})", told.collect::<Vec<_>>().join(", "))
+        };
+        match self {
+            Row::Absent => "nothing".to_owned(),
+            Row::Once(cells) => told(cells),
+            Row::Twice(cells) => format!("twice {}", told(cells)),
+            Row::Conflict(cells) => format!("{} and then {}", told(cells), told(&other(cells, setup))),
         }
     }
 

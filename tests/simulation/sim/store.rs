@@ -137,7 +137,10 @@ impl World {
             let new = row.map(|row| {
                 RowRecord::from_bytes(row.fingerprint(), row.as_bytes()).expect("a record can be read back")
             });
-            self.tell(|| format!("  process {process} commits k{key}: {}", shown(new.as_ref())));
+            if self.story.is_some() {
+                let told = self.told_record(new.as_ref());
+                self.tell(|| format!("  process {process} commits k{key}: {told}"));
+            }
             self.note_row(process, key, new.as_ref());
             self.keys[key].record = new;
         }
@@ -280,37 +283,4 @@ fn event(old: Option<&RowRecord>, new: Option<&RowRecord>) -> &'static str {
         _ if was_marked => "settled",
         _ => "settled without a request",
     }
-}
-
-fn shown(record: Option<&RowRecord>) -> String {
-    let Some(record) = record else { return "deleted".to_owned() };
-    let fields: Vec<String> =
-        (0..64).filter(|slot| record.field(*slot).is_some()).map(|slot| slot.to_string()).collect();
-    let mut text = format!("fields [{}]", fields.join(" "));
-    for (is_so, word) in
-        [(record.row().is_some(), "settled"), (record.is_known(), "known"), (record.is_ours(), "ours")]
-    {
-        if is_so {
-            text.push_str(", ");
-            text.push_str(word);
-        }
-    }
-    match record.mark().map(Mark::doubt) {
-        None => {}
-        Some(Doubt::Exists { place }) => {
-            text.push_str(", in doubt");
-            if let Some(place) = place {
-                text.push_str(" (list ");
-                text.push_str(place);
-                text.push(')');
-            }
-        }
-        Some(_) => text.push_str(", sent"),
-    }
-    match record.held() {
-        None => {}
-        Some(Held::Missing) => text.push_str(", missing"),
-        Some(_) => text.push_str(", rejected"),
-    }
-    text
 }
