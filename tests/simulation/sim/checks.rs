@@ -46,6 +46,7 @@ impl World {
             if now > mark.until() - LATE - CLOCK_MARGIN {
                 self.violate(format!("promise 2: {endpoint} for k{key} is sent after its deadline"));
             }
+            self.keys[*key].is_unanswered = true;
         }
         match endpoint {
             Endpoint::UpdateContacts => {
@@ -196,10 +197,16 @@ impl World {
 
     /// A process hears what became of its request. Only a reply that has no error for a row acknowledges it.
     pub(crate) fn hear(&mut self, id: u64, answer: &Answer) {
-        let Answer::Whole(response) = answer else { return };
         let Some(about) = self.flights.about(id).filter(|about| !about.keys.is_empty()) else { return };
+        if let Answer::Unreachable = answer {
+            about.keys.iter().for_each(|key| self.keys[*key].is_unanswered = false);
+        }
+        let Answer::Whole(response) = answer else { return };
         let reply: Json = serde_json::from_str(response.body()).unwrap_or_default();
         let code = reply["replyCode"].as_i64();
+        if code.is_some() || (400..500).contains(&response.status()) {
+            about.keys.iter().for_each(|key| self.keys[*key].is_unanswered = false);
+        }
         for (key, edits) in about.keys.iter().zip(about.edits) {
             let error = reply["data"]["errors"].get(email(*key));
             let is_missing = error.is_some_and(|error| error.get("2008").is_some())

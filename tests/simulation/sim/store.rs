@@ -194,12 +194,19 @@ impl World {
         let old = old.as_ref();
         let mut unsealed = false;
         let mut too_early = false;
+        let unmarked = |mark: &Mark| {
+            new.mark().is_none()
+                && known.is_unanswered
+                && mark.until() > self.processes[process].machine.wall()
+        };
+        let unmarked = old.and_then(RowRecord::mark).is_some_and(unmarked);
         if event.starts_with("announced") {
             let run = &self.processes[process];
             let announces = Some((process, run.commits_before));
             let lasts = |mark: &Mark| mark.until() > run.machine.wall();
             too_early = known.announced_by != announces && old.and_then(RowRecord::mark).is_some_and(lasts);
             known.announced_by = announces;
+            known.is_unanswered = false;
             known.before_announcement = known.acknowledgements;
             let before = |slot: &u16| old.and_then(|old| old.field(*slot)).map(|print| (*slot, print));
             known.forgotten =
@@ -231,6 +238,11 @@ impl World {
         if too_early {
             self.violate(format!(
                 "promise 2: k{key} is announced while something earlier may still take effect"
+            ));
+        }
+        if unmarked {
+            self.violate(format!(
+                "promise 2: k{key} is no longer marked, and a request may still take effect"
             ));
         }
         self.checked("promise 5: a row in doubt has its key sealed");

@@ -49,7 +49,8 @@ impl World {
                 values.map(|(id, value)| format!("{} {value}", self.column(id))).collect();
             let is_in =
                 |list: &&reverse_etl::emarsys::sandbox::StoredList| contact.lists().contains(&list.id());
-            let lists: Vec<&str> = lists.iter().filter(is_in).map(reverse_etl::emarsys::sandbox::StoredList::name).collect();
+            let lists: Vec<&str> =
+                lists.iter().filter(is_in).map(reverse_etl::emarsys::sandbox::StoredList::name).collect();
             let lists =
                 if lists.is_empty() { String::new() } else { format!(", in {}", lists.join(" and ")) };
             format!("({}){lists}", values.join(", "))

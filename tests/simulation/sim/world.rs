@@ -51,6 +51,8 @@ pub(crate) type Counts = BTreeMap<Cow<'static, str>, u64>;
 pub(crate) struct Known {
     /// How often others changed what the account holds under it.
     pub(crate) edits: u64,
+    /// Something of its last announcement was sent and not answered, so that it may still take effect.
+    pub(crate) is_unanswered: bool,
     /// How many acknowledgements of its fields were heard, and how many when it was last announced.
     pub(crate) acknowledgements: u64,
     pub(crate) before_announcement: u64,
