@@ -100,7 +100,8 @@ impl Activation {
     }
 
     /// Carries out a plan until `stop` is ready. Then no further batch is begun; those under way are waited for, so
-    /// nothing is lost, and the next run goes on where this one ended.
+    /// nothing is lost, and the next run goes on where this one ended. While the destination is still being prepared, the
+    /// run ends without waiting for that.
     ///
     /// # Errors
     /// As [`apply`](Self::apply). Being stopped is no error: see [`Report::stopped`].
