@@ -6,12 +6,13 @@ use reverse_etl::{
         sandbox::{Answer, Endpoint, StoredContact},
     },
     host::Host as _,
-    state::record::RowRecord,
+    state::record::{Doubt, RowRecord},
 };
 use serde_json::Value as Json;
 
 use super::{
-    flight::{CLOCK_MARGIN, Fate, LATE, only},
+    fate::{Fate, LATE},
+    flight::{CLOCK_MARGIN, only},
     source::{FIELDS, ORIGINS},
     world::{LISTS, Made, Process, World, email},
 };
@@ -24,6 +25,7 @@ impl World {
         endpoint: Endpoint,
         rows: &[(String, Json)],
         keys: &[usize],
+        list: Option<ListId>,
     ) {
         if endpoint.is_write() {
             self.checked("promise 7: planning writes nothing");
@@ -37,9 +39,11 @@ impl World {
             return;
         }
         for key in keys {
+            self.keys[*key].writes += 1;
             self.checked("promise 2: what is sent is announced, and nothing is sent after its deadline");
             let now = self.processes[process].machine.wall();
-            let Some(mark) = self.keys[*key].record.as_ref().and_then(RowRecord::mark) else {
+            let mark = self.keys[*key].record.as_ref().and_then(RowRecord::mark).cloned();
+            let Some(mark) = mark else {
                 self.violate(format!("promise 2: {endpoint} for k{key} is sent and was not announced"));
                 continue;
             };
@@ -47,6 +51,9 @@ impl World {
                 self.violate(format!("promise 2: {endpoint} for k{key} is sent after its deadline"));
             }
             self.keys[*key].is_unanswered = true;
+            if endpoint == Endpoint::AddToList {
+                self.check_doubt(*key, list, mark.doubt());
+            }
         }
         match endpoint {
             Endpoint::UpdateContacts => {
@@ -63,6 +70,18 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Promise 5: only who may have been created for a list is put into it.
+    fn check_doubt(&mut self, key: usize, list: Option<ListId>, doubt: &Doubt) {
+        self.checked("promise 5: who is in doubt is put into the list of that doubt");
+        let place = match doubt {
+            Doubt::Exists { place } => place.as_deref().and_then(|place| place.parse().ok()),
+            _ => None,
+        };
+        if place.is_none() || place != list {
+            self.violate(format!("promise 5: k{key} is put into a list, and is not in doubt of it"));
         }
     }
 
@@ -146,9 +165,7 @@ impl World {
     fn is_mapped(&self, process: usize, field: FieldId) -> bool {
         let mapped = &self.processes[process].mapped;
         mapped.contains(&field.to_string())
-            || self.sandbox.fields().iter().any(|known| known.id() == field && mapped.contains(known.name()))
-            // A field that somebody has deleted since the run looked has no name any more.
-            || !self.sandbox.fields().iter().any(|known| known.id() == field)
+            || mapped.iter().any(|name| self.field_ids.get(name).is_some_and(|ids| ids.contains(&field)))
     }
 
     /// Promise 5, when a request takes effect: who was created, and who got into a list.
@@ -184,12 +201,9 @@ impl World {
             if joined.is_empty() {
                 continue;
             }
-            let since = match endpoint {
-                Endpoint::AddToList => self.keys[*key].nobody_before_insert,
-                _ => met_nobody[at],
-            };
-            let born = only(after).and_then(|contact| self.born.get(&contact).copied()).unwrap_or(self.step);
-            if since.is_none_or(|since| born < since) {
+            let born =
+                only(after).and_then(|contact| self.born.get(&(contact, *key)).copied()).unwrap_or(self.step);
+            if met_nobody[at].is_none_or(|since| born < since) {
                 self.violate(format!("promise 5: k{key}, who existed before, is put into a list"));
             }
         }

@@ -18,6 +18,9 @@ use reverse_etl::{Result, host::Host};
 /// 2026-03-01 19:00:00 UTC.
 const START: u64 = 1_772_391_600;
 
+/// How far a wall clock is ahead of the right time, if it is. Any two clocks differ by less than the margin.
+pub(crate) const AHEAD: Duration = Duration::from_millis(900);
+
 /// The one clock of a history, in nanoseconds since its beginning. It stands still but for [`Clock::set`].
 #[derive(Default)]
 pub(crate) struct Clock {
@@ -67,14 +70,21 @@ impl fmt::Debug for Clock {
 pub(crate) struct Machine {
     clock: Arc<Clock>,
     /// What its wall clock is ahead of the right time.
-    ahead: Duration,
+    ahead: Arc<AtomicU64>,
     /// What its monotonic clock has missed while it was suspended, in nanoseconds.
     missed: Arc<AtomicU64>,
 }
 
 impl Machine {
     pub(crate) fn new(clock: &Arc<Clock>, ahead: Duration) -> Self {
+        let ahead = Arc::new(AtomicU64::new(nanos(ahead)));
         Self { clock: Arc::clone(clock), ahead, missed: Arc::default() }
+    }
+
+    /// Somebody sets its wall clock: right if it was ahead, and ahead if it was right.
+    pub(crate) fn set(&self) {
+        let ahead = if self.ahead.load(Ordering::Relaxed) == 0 { nanos(AHEAD) } else { 0 };
+        self.ahead.store(ahead, Ordering::Relaxed);
     }
 
     /// Its monotonic clock stands still for a time.
@@ -93,7 +103,7 @@ impl Host for Machine {
         SystemTime::UNIX_EPOCH
             + Duration::from_secs(START)
             + Duration::from_nanos(self.clock.now())
-            + self.ahead
+            + Duration::from_nanos(self.ahead.load(Ordering::Relaxed))
     }
 
     fn monotonic(&self) -> Duration {

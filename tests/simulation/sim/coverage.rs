@@ -1,9 +1,13 @@
 //! What the histories of a run of the tests must have met, each at least once: nothing is tested against a kind of trouble
 //! that no history meets any more.
 
-use super::many::Played;
+use std::collections::BTreeSet;
 
-/// What must be met: counts of a report, effects, faults, what others do, outcomes by operation, what becomes of records,
+use reverse_etl::emarsys::sandbox::Endpoint;
+
+use super::{fate::Fate, many::Played};
+
+/// What must be met beside the [`faults`]: counts of a report, effects, troubles, what others do, outcomes by operation, what becomes of records,
 /// requests, ends of runs, and the status of answers.
 const KINDS: &[&str] = &[
     "commit: Busy",
@@ -21,48 +25,16 @@ const KINDS: &[&str] = &[
     "count: unchanged",
     "count: unknown",
     "effect: a contact is created",
+    "fault: a clock is set",
     "fault: a clock is wrong",
     "fault: a commit fails",
     "fault: a commit is stored and fails all the same",
     "fault: a monotonic clock stands still while its process is suspended",
     "fault: a process dies",
     "fault: a process is suspended",
-    "fault: a read arrives twice",
-    "fault: a read finds no connection",
-    "fault: a read is answered by a web page",
-    "fault: a read is answered by an overloaded server, without effect",
-    "fault: a read is forbidden",
-    "fault: a read is lost",
-    "fault: a read is slow",
-    "fault: a read meets a limit that others have used up",
-    "fault: a read meets expired tokens",
-    "fault: a read takes effect late, and is answered when nobody waits any more",
-    "fault: a read takes effect late, and its answer is lost",
-    "fault: a read takes effect, and a broken gateway answers",
-    "fault: a read takes effect, and its answer breaks off",
-    "fault: a read takes effect, and its answer is lost",
     "fault: a source breaks off",
-    "fault: a write arrives twice",
-    "fault: a write creates contacts outside of the list, and its answer is lost",
-    "fault: a write finds no connection",
-    "fault: a write finds that others have just created its contacts",
-    "fault: a write finds that others have just deleted its contacts",
-    "fault: a write has all of its rows refused",
-    "fault: a write is answered by a web page",
-    "fault: a write is answered by an overloaded server, without effect",
-    "fault: a write is forbidden",
-    "fault: a write is lost",
-    "fault: a write is slow",
-    "fault: a write is told that its contacts exist, which they do not",
-    "fault: a write meets a limit that others have used up",
-    "fault: a write meets expired tokens",
-    "fault: a write takes effect for half of its rows, and its answer is lost",
-    "fault: a write takes effect late, and is answered when nobody waits any more",
-    "fault: a write takes effect late, and its answer is lost",
-    "fault: a write takes effect, and a broken gateway answers",
-    "fault: a write takes effect, and its answer breaks off",
-    "fault: a write takes effect, and its answer is lost",
     "others: add a second contact for a key",
+    "others: change the e-mail of a key",
     "others: create a field",
     "others: create a key",
     "others: create a list",
@@ -83,6 +55,8 @@ const KINDS: &[&str] = &[
     "outcome: Update, not attempted",
     "outcome: Update, rejected",
     "outcome: Update, unknown",
+    "plan: kept",
+    "plan: kept too long",
     "record: announced",
     "record: announced and in doubt",
     "record: announced once more",
@@ -141,10 +115,12 @@ const CHECKS: &[&str] = &[
     "promise 4: an update has the key and what changed",
     "promise 5: a row in doubt has its key sealed",
     "promise 5: who is created, and who gets into a list",
+    "promise 5: who is in doubt is put into the list of that doubt",
     "promise 5: who was created is in the list",
     "promise 6: every planned row has its outcome",
     "promise 6: every source row is counted",
     "promise 7: a plan is applied once",
+    "promise 7: a plan is applied to the state that it was made for",
     "promise 7: a plan that a guard refuses causes no write",
     "promise 7: planning writes nothing",
     "promise 8: commits have no key in clear text",
@@ -154,16 +130,32 @@ const CHECKS: &[&str] = &[
     "what is sent is what the source has",
 ];
 
+/// What may happen to each kind of request.
+fn faults() -> BTreeSet<String> {
+    let endpoints = [
+        Endpoint::ListFields,
+        Endpoint::UpdateContacts,
+        Endpoint::CreateContacts,
+        Endpoint::AddToList,
+        Endpoint::CreateField,
+    ];
+    let faults = |endpoint| Fate::all(endpoint).skip(1).map(move |fate| fate.met(endpoint));
+    endpoints.into_iter().flat_map(faults).collect()
+}
+
 /// What should have been met or checked and was not.
-pub(crate) fn missing(played: &Played) -> Vec<&'static str> {
-    let kinds = KINDS.iter().filter(|kind| !played.met.contains_key(**kind));
-    kinds.chain(CHECKS.iter().filter(|check| !played.checks.contains_key(**check))).copied().collect()
+pub(crate) fn missing(played: &Played) -> Vec<String> {
+    let kinds = KINDS.iter().map(|kind| (*kind).to_owned()).chain(faults());
+    let kinds = kinds.filter(|kind| !played.met.contains_key(kind.as_str()));
+    let checks = CHECKS.iter().filter(|check| !played.checks.contains_key(**check));
+    kinds.chain(checks.map(|check| (*check).to_owned())).collect()
 }
 
 /// What was met or checked and is in none of the lists.
 pub(crate) fn surprising(played: &Played) -> Vec<String> {
-    let met =
-        played.met.keys().filter(|kind| !KINDS.contains(&kind.as_ref()) && !RARE.contains(&kind.as_ref()));
+    let faults = faults();
+    let is_known = |kind: &str| KINDS.contains(&kind) || RARE.contains(&kind) || faults.contains(kind);
+    let met = played.met.keys().filter(|kind| !is_known(kind));
     met.chain(played.checks.keys().filter(|check| !CHECKS.contains(&check.as_ref())))
         .map(ToString::to_string)
         .collect()

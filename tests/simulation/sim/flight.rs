@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll, Waker},
@@ -12,113 +11,19 @@ use std::{
 use async_trait::async_trait;
 use reverse_etl::emarsys::{
     ContactId, ListId,
-    sandbox::{Answer, Endpoint, Fault, Network, Request},
+    sandbox::{Answer, Endpoint, Network, Request},
 };
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::{
     choices::Stream,
     clock::nanos,
+    fate::{Fate, MS, Way, fault},
     world::{Shared, World},
 };
 
-/// The longest time in which a request takes effect after it was sent.
-pub(crate) const LATE: Duration = Duration::from_secs(20);
-
 /// What the clocks of two processes may differ by.
 pub(crate) const CLOCK_MARGIN: Duration = Duration::from_secs(1);
-
-const MS: u64 = 1_000_000;
-
-/// What happens to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Arrives,
-    IsSlow,
-    FindsNoWay,
-    IsLost,
-    LosesItsAnswer,
-    ArrivesLate,
-    IsAnsweredTooLate,
-    ArrivesTwice,
-    MeetsAnOverload,
-    TakesEffectBehindABrokenGateway,
-    MeetsTheLimit,
-    MeetsExpiredTokens,
-    IsAnsweredInPart,
-    IsAnsweredByAWebPage,
-    TakesEffectByHalf,
-    IsForbidden,
-    MeetsARace,
-    IsOvertaken,
-    MeetsNobody,
-    MissesTheList,
-    HasItsRowsRefused,
-}
-
-const FATES: [Fate; 31] = [
-    Fate::Arrives,
-    Fate::IsSlow,
-    Fate::FindsNoWay,
-    Fate::IsLost,
-    Fate::LosesItsAnswer,
-    Fate::ArrivesLate,
-    Fate::IsAnsweredTooLate,
-    Fate::ArrivesTwice,
-    Fate::MeetsAnOverload,
-    Fate::TakesEffectBehindABrokenGateway,
-    Fate::MeetsTheLimit,
-    Fate::MeetsExpiredTokens,
-    Fate::IsAnsweredInPart,
-    Fate::IsAnsweredByAWebPage,
-    Fate::TakesEffectByHalf,
-    Fate::IsForbidden,
-    Fate::MeetsARace,
-    Fate::IsOvertaken,
-    Fate::MeetsNobody,
-    Fate::MissesTheList,
-    Fate::HasItsRowsRefused,
-    // What follows is more likely than the rest.
-    Fate::HasItsRowsRefused,
-    Fate::LosesItsAnswer,
-    Fate::ArrivesLate,
-    // So is what only creations meet, of which there are fewer.
-    Fate::MeetsARace,
-    Fate::MeetsARace,
-    Fate::IsOvertaken,
-    Fate::IsOvertaken,
-    Fate::MissesTheList,
-    Fate::MissesTheList,
-    Fate::MissesTheList,
-];
-
-impl fmt::Display for Fate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Fate::Arrives => "arrives",
-            Fate::IsSlow => "is slow",
-            Fate::FindsNoWay => "finds no connection",
-            Fate::IsLost => "is lost",
-            Fate::LosesItsAnswer => "takes effect, and its answer is lost",
-            Fate::ArrivesLate => "takes effect late, and its answer is lost",
-            Fate::IsAnsweredTooLate => "takes effect late, and is answered when nobody waits any more",
-            Fate::ArrivesTwice => "arrives twice",
-            Fate::MeetsAnOverload => "is answered by an overloaded server, without effect",
-            Fate::TakesEffectBehindABrokenGateway => "takes effect, and a broken gateway answers",
-            Fate::MeetsTheLimit => "meets a limit that others have used up",
-            Fate::MeetsExpiredTokens => "meets expired tokens",
-            Fate::IsAnsweredInPart => "takes effect, and its answer breaks off",
-            Fate::IsAnsweredByAWebPage => "is answered by a web page",
-            Fate::TakesEffectByHalf => "takes effect for half of its rows, and its answer is lost",
-            Fate::IsForbidden => "is forbidden",
-            Fate::MeetsARace => "is told that its contacts exist, which they do not",
-            Fate::IsOvertaken => "finds that others have just created its contacts",
-            Fate::MeetsNobody => "finds that others have just deleted its contacts",
-            Fate::MissesTheList => "creates contacts outside of the list, and its answer is lost",
-            Fate::HasItsRowsRefused => "has all of its rows refused",
-        })
-    }
-}
 
 /// A request that was sent.
 pub(crate) struct Flight {
@@ -131,10 +36,10 @@ pub(crate) struct Flight {
     /// Which of several forms of its fate it has.
     dice: usize,
     /// How often it is still to arrive.
-    arrivals: u32,
+    arrivals: usize,
     /// The time from its arrival to its answer; `None` if the answer is lost.
     back: Option<u64>,
-    /// For each of its keys, when an update of its run found nobody.
+    /// For each of its keys, when an update found nobody: one of its run, or of the run that left the row in doubt.
     pub(crate) met_nobody: Vec<Option<u64>>,
     /// For each of its keys, what others had changed by the time it took effect.
     pub(crate) edits: Vec<u64>,
@@ -279,52 +184,19 @@ impl World {
         self.meet(format!("request: {endpoint}"));
         let rows = rows(endpoint, &request.json());
         let keys: Vec<usize> = rows.iter().filter_map(|(email, _)| self.key_of(email)).collect();
-        self.check_departure(process, endpoint, &rows, &keys);
+        let list = list_of(&request);
+        self.check_departure(process, endpoint, &rows, &keys, list);
         if endpoint == Endpoint::CreateContacts {
-            self.check_list(process, list_of(&request));
+            self.check_list(process, list);
         }
-        let met_nobody = keys.iter().map(|key| self.processes[process].met_nobody[*key]).collect();
-        // Reads are many, and what happens to them matters less.
-        let trouble = match self.temper.trouble {
-            _ if self.quiet => 0,
-            trouble if endpoint.is_write() => trouble,
-            trouble => trouble / 8,
+        let met_nobody = |key: &usize| match endpoint {
+            Endpoint::AddToList => self.keys[*key].nobody_before_insert,
+            _ => self.processes[process].met_nobody[*key],
         };
-        let stream = match endpoint {
-            Endpoint::UpdateContacts => Stream::Updates,
-            Endpoint::CreateContacts => Stream::Creations,
-            endpoint if endpoint.is_write() => Stream::Writes,
-            _ => Stream::Reads,
-        };
-        let fates: Vec<Fate> = FATES.into_iter().filter(|fate| fate.is_possible(endpoint)).collect();
-        let drawn = self.choices.on(stream).pick(u32::try_from(fates.len()).unwrap_or(1), trouble);
-        let fate = fates[drawn as usize];
-        let now = self.clock.now();
-        let late = nanos(LATE) - MS;
-        let mut there = 5 * MS;
-        let mut back = Some(5 * MS);
-        let mut arrivals = 1;
-        match fate {
-            Fate::IsSlow => {
-                there = self.choices.on(stream).of(&[400, 1_500, 5]) * MS;
-                back = Some(self.choices.on(stream).of(&[400, 5, 3_000]) * MS);
-            }
-            Fate::FindsNoWay | Fate::IsLost => arrivals = 0,
-            Fate::LosesItsAnswer | Fate::TakesEffectByHalf | Fate::MissesTheList => back = None,
-            Fate::ArrivesLate => {
-                there =
-                    self.choices.on(stream).of(&[9_000, 1_000, u64::MAX / MS]).saturating_mul(MS).min(late);
-                back = None;
-            }
-            Fate::IsAnsweredTooLate => {
-                there = nanos(timeout).min(late) - self.choices.on(stream).of(&[MS, 3_000 * MS]);
-                back = Some(nanos(timeout));
-            }
-            Fate::ArrivesTwice => arrivals = 2,
-            _ => {}
-        }
+        let met_nobody = keys.iter().map(met_nobody).collect();
+        let (fate, way) = self.draw_way(endpoint, timeout);
         if fate != Fate::Arrives {
-            self.meet(format!("fault: {} {fate}", if endpoint.is_write() { "a write" } else { "a read" }));
+            self.meet(fate.met(endpoint));
         }
         self.alone &= matches!(fate, Fate::Arrives | Fate::IsSlow | Fate::FindsNoWay);
         self.flights.sent += 1;
@@ -336,27 +208,12 @@ impl World {
             let told = format!("process {process} sends #{id} {endpoint} {}", rows.join(", "));
             self.tell(|| format!("{}{fate}", told.trim_end()));
         }
-        let dice = match fate {
-            Fate::MeetsAnOverload
-            | Fate::TakesEffectBehindABrokenGateway
-            | Fate::IsAnsweredByAWebPage
-            | Fate::HasItsRowsRefused => self.choices.on(stream).below(4),
-            _ => 0,
-        };
-        for _ in 0..arrivals {
+        let now = self.clock.now();
+        for there in &way.arrivals {
             self.flights.schedule(now + there, Event::Arrives(id));
-            if arrivals > 1 {
-                // A second time, while nothing was answered yet.
-                there += self.choices.on(stream).of(&[0, 1_000 * MS, 4_000 * MS]);
-            }
         }
-        match fate {
-            Fate::FindsNoWay => {}
-            Fate::IsLost | Fate::ArrivesLate => {
-                let heard = self.choices.on(stream).of(&[50 * MS, 50 * MS, nanos(timeout)]);
-                self.flights.schedule(now + heard, Event::TimesOut(id));
-            }
-            _ => self.flights.schedule(now + nanos(timeout), Event::TimesOut(id)),
+        if let Some(timeout) = way.times_out {
+            self.flights.schedule(now + timeout, Event::TimesOut(id));
         }
         let answer = (fate == Fate::FindsNoWay).then_some(Answer::Unreachable);
         let flight = Flight {
@@ -367,9 +224,9 @@ impl World {
             step: 0,
             keys,
             fate,
-            dice,
-            arrivals,
-            back,
+            arrivals: way.arrivals.len(),
+            dice: way.dice,
+            back: way.back,
             met_nobody,
             pending: None,
             is_answered: answer.is_some(),
@@ -378,6 +235,28 @@ impl World {
         };
         self.flights.under_way.insert(id, flight);
         id
+    }
+
+    /// What happens to a request, and how it gets there and back.
+    fn draw_way(&mut self, endpoint: Endpoint, timeout: Duration) -> (Fate, Way) {
+        let trouble = match self.temper.trouble {
+            _ if self.quiet => 0,
+            // There are few of these.
+            trouble if endpoint == Endpoint::AddToList => (5 * trouble).min(700),
+            trouble if endpoint == Endpoint::CreateContacts => 2 * trouble,
+            trouble if endpoint.is_write() => trouble,
+            // Reads are many, and what happens to them matters less.
+            trouble => trouble / 8,
+        };
+        let choices = self.choices.on(match endpoint {
+            Endpoint::UpdateContacts => Stream::Updates,
+            Endpoint::CreateContacts => Stream::Creations,
+            endpoint if endpoint.is_write() => Stream::Writes,
+            _ => Stream::Reads,
+        });
+        let fates: Vec<Fate> = Fate::all(endpoint).collect();
+        let fate = fates[choices.pick(u32::try_from(fates.len()).unwrap_or(1), trouble) as usize];
+        (fate, Way::draw(fate, timeout, choices))
     }
 
     pub(crate) fn happen(&mut self, event: Event) {
@@ -462,32 +341,6 @@ impl World {
     }
 }
 
-/// What the account is told to do wrong with a request.
-fn fault(fate: Fate, dice: usize, request: &Request) -> Option<Fault> {
-    let status = [500, 502, 503, 504][dice];
-    Some(match fate {
-        Fate::MeetsAnOverload => Fault::status(status),
-        Fate::TakesEffectBehindABrokenGateway => Fault::answer_applied(status, "<html>bad gateway</html>"),
-        Fate::MeetsTheLimit => Fault::exhaust_limit(),
-        Fate::MeetsExpiredTokens => Fault::expire_tokens(),
-        Fate::IsAnsweredInPart => Fault::cut_body(),
-        Fate::IsAnsweredByAWebPage if dice < 2 => Fault::answer_applied(200, "<html>hello</html>"),
-        Fate::IsAnsweredByAWebPage => Fault::answer(200, "<html>hello</html>"),
-        Fate::TakesEffectByHalf => Fault::apply_half(),
-        Fate::IsForbidden => Fault::status(403),
-        Fate::MeetsARace => Fault::race(),
-        Fate::IsOvertaken => Fault::overtake(),
-        Fate::MeetsNobody => Fault::vanish(),
-        Fate::MissesTheList => Fault::skip_list(),
-        // Nobody says that a row of which an update is refused is as it was before.
-        Fate::HasItsRowsRefused if request.endpoint() == Endpoint::UpdateContacts && dice < 2 => {
-            Fault::answer_applied(200, refusal(request))
-        }
-        Fate::HasItsRowsRefused => Fault::answer(200, refusal(request)),
-        _ => return None,
-    })
-}
-
 /// The list that a request names, in its body or in its path.
 fn list_of(request: &Request) -> Option<ListId> {
     let id = match request.json()["contact_list_id"].clone() {
@@ -496,33 +349,6 @@ fn list_of(request: &Request) -> Option<ListId> {
         _ => request.target().split('/').skip_while(|part| *part != "contactlist").nth(1)?.to_owned(),
     };
     id.parse().ok()
-}
-
-/// A reply in which every row has an error.
-fn refusal(request: &Request) -> String {
-    let rows = rows(request.endpoint(), &request.json());
-    let errors: serde_json::Map<String, Json> = rows
-        .into_iter()
-        .map(|(email, _)| (email, json!({ "2007": "Invalid choice id for field id: 5" })))
-        .collect();
-    json!({ "replyCode": 0, "replyText": "OK", "data": { "ids": [], "errors": errors } }).to_string()
-}
-
-impl Fate {
-    /// Whether it can happen to such a request.
-    fn is_possible(self, endpoint: Endpoint) -> bool {
-        match self {
-            Fate::MeetsARace | Fate::IsOvertaken | Fate::MissesTheList => {
-                endpoint == Endpoint::CreateContacts
-            }
-            Fate::MeetsNobody => endpoint == Endpoint::UpdateContacts,
-            Fate::HasItsRowsRefused => {
-                matches!(endpoint, Endpoint::CreateContacts | Endpoint::UpdateContacts)
-            }
-            Fate::TakesEffectByHalf => endpoint.is_write(),
-            _ => true,
-        }
-    }
 }
 
 /// The contact of a key, if there is exactly one.

@@ -15,15 +15,16 @@ use reverse_etl::{
 
 use super::{
     choices::{Choices, Script, Stream},
-    clock::Machine,
+    clock::{AHEAD, Machine},
     delivery,
     executor::{self, Work},
-    flight::{CLOCK_MARGIN, LATE, Wire},
+    fate::LATE,
+    flight::{CLOCK_MARGIN, Wire},
     run::{Ran, Run},
     source::{Row, Setup},
     store,
     switches::{Switch, Switches},
-    world::{Counts, KEYS, LISTS, Process, Shared, World, secret},
+    world::{Counts, KEYS, Kept, LISTS, Process, Shared, World, secret},
 };
 
 /// What came of a history.
@@ -183,8 +184,7 @@ impl History {
             return (*process, client.clone());
         }
         let process = world.processes.len();
-        // Any two clocks differ by less than the margin.
-        let ahead = Duration::from_millis(world.choices.on(Stream::Rounds).of(&[0, 0, 900]));
+        let ahead = world.choices.on(Stream::Rounds).of(&[Duration::ZERO, Duration::ZERO, AHEAD]);
         if !ahead.is_zero() {
             world.meet("fault: a clock is wrong");
         }
@@ -211,17 +211,17 @@ impl History {
         (process, client)
     }
 
-    fn activation(&self, process: usize, client: &Client) -> Activation {
+    fn activation(&self, process: usize, client: &Client, setup: &Setup) -> Activation {
         let mut contacts = ContactsDestination::new(client.clone()).limits(self.limits);
-        if self.setup.inserts {
-            contacts = contacts.insert_into(LISTS[self.setup.list]);
+        if setup.inserts {
+            contacts = contacts.insert_into(LISTS[setup.list]);
         }
         let shared = self.shared.clone();
         let policy = self.rejected;
         let contacts = delivery::Watched { inner: contacts, shared: shared.clone(), process, policy };
         let store = store::Watched { inner: self.store.clone(), shared, process };
         let mut guards = Guards::default().rows_min(0);
-        if self.setup.is_guarded && !self.shared.lock().quiet {
+        if setup.is_guarded && !self.shared.lock().quiet {
             guards = guards.added_max(Share::Rows(0));
         }
         let host: Arc<dyn Host> = Arc::new(self.shared.lock().processes[process].machine.clone());
@@ -229,27 +229,39 @@ impl History {
             .secret(secret())
             .host(host)
             .guards(guards)
-            .duplicates(self.setup.duplicates)
+            .duplicates(setup.duplicates)
             .missing(self.missing)
             .rejected(self.rejected);
-        if self.setup.leaves_late && !self.shared.lock().quiet {
+        if setup.leaves_late && !self.shared.lock().quiet {
             options = options.leave_late();
         }
-        Activation::new(self.setup.mapping(), contacts, store).options(options)
+        Activation::new(setup.mapping(), contacts, store).options(options)
+    }
+
+    /// Perhaps a plan that was kept is applied instead of a new one.
+    fn kept(&self) -> Option<Kept> {
+        let world = &mut *self.shared.lock();
+        let is_taken = world.choices.on(Stream::Rounds).one_in(6) && !world.quiet;
+        if is_taken { world.kept.take() } else { None }
     }
 
     /// One process makes one run.
     fn begin(&mut self) -> (usize, Work<Ran>) {
         let records = self.records();
         let (process, client) = self.process();
-        let activation = self.activation(process, &client);
+        let kept = self.kept();
+        let (rows, setup) = match &kept {
+            Some(kept) => (kept.rows.clone(), kept.setup.clone()),
+            None => (self.rows.clone(), self.setup.clone()),
+        };
+        let activation = self.activation(process, &client, &setup);
         let shared = self.shared.clone();
         let world = &mut *shared.lock();
         let keys = world.keys.len();
         let run = &mut world.processes[process];
-        run.rows.clone_from(&self.rows);
-        run.setup = self.setup.clone();
-        run.mapped = self.setup.names();
+        run.rows = rows;
+        run.mapped = setup.names();
+        run.setup = setup;
         run.commits_before = run.commits;
         run.met_nobody = vec![None; keys];
         run.limited = 0;
@@ -263,11 +275,25 @@ impl History {
         let breaks_off = (rounds.one_in(20) && !is_quiet).then(|| rounds.below(records.len() + 1));
         let rows_a_chunk = rounds.of(&[100, 1, 2]);
         let stops_after = stops_after.map(Duration::from_millis);
-        let through = if is_copied { ", its plan goes through a file" } else { "" };
-        world.tell(|| format!("RUN of process {process}, {} rows{through}", records.len()));
+        world.tell(|| match (&kept, is_copied) {
+            (Some(_), _) => format!("RUN of process {process}, which applies a plan that was kept"),
+            (None, true) => {
+                format!("RUN of process {process}, {} rows, its plan goes through a file", records.len())
+            }
+            (None, false) => format!("RUN of process {process}, {} rows", records.len()),
+        });
         let shared = self.shared.clone();
-        let run =
-            Run { shared, process, activation, records, rows_a_chunk, breaks_off, is_copied, stops_after };
+        let run = Run {
+            shared,
+            process,
+            activation,
+            records,
+            rows_a_chunk,
+            breaks_off,
+            is_copied,
+            kept,
+            stops_after,
+        };
         (process, Box::pin(run.go()))
     }
 

@@ -25,6 +25,7 @@ mod clock;
 pub(crate) mod coverage;
 mod delivery;
 mod executor;
+mod fate;
 mod flight;
 pub(crate) mod history;
 pub(crate) mod many;

@@ -156,6 +156,11 @@ impl World {
         self.alone = false;
         let run = &mut self.processes[process];
         run.suspended_for += seconds;
+        if self.choices.on(Stream::Deaths).one_in(4) {
+            self.meet("fault: a clock is set");
+            self.processes[process].machine.set();
+        }
+        let run = &mut self.processes[process];
         if is_missed {
             run.machine.miss(span);
             self.meet("fault: a monotonic clock stands still while its process is suspended");
@@ -167,7 +172,7 @@ impl World {
     /// Perhaps somebody else does something.
     pub(crate) fn others_act(&mut self) {
         let busy = if self.quiet { 0 } else { self.others.busy };
-        let what = self.choices.on(Stream::Others).pick(11, busy);
+        let what = self.choices.on(Stream::Others).pick(12, busy);
         if what == 0 {
             return;
         }
@@ -219,6 +224,22 @@ impl World {
             }
             8 => self.others_change_a_field(),
             9 => self.others_change_a_list(),
+            10 => {
+                if let Some(contact) = contacts.first().filter(|_| self.others.edit_mapped) {
+                    // To that of another key, or to one that is in no source.
+                    let other = self.choices.on(Stream::Others).below(self.keys.len() + 1);
+                    let is_taken =
+                        other == key || (other < self.keys.len() && !self.contacts(other).is_empty());
+                    let other = if is_taken { self.keys.len() } else { other };
+                    self.others_did("change the e-mail of", key);
+                    self.keys[key].edits += 1;
+                    if let Some(known) = self.keys.get_mut(other) {
+                        known.edits += 1;
+                    }
+                    self.sandbox.set_value(contact.id(), FieldId::EMAIL, &json!(email(other)));
+                    self.made.retain(|made| made.contact != contact.id());
+                }
+            }
             _ => {
                 self.meet("others: use up the limit");
                 self.tell(|| "others use up the request limit".to_owned());

@@ -7,7 +7,7 @@ use reverse_etl::{Activation, Error, ErrorKind, Plan, Record, Report, Source, ho
 
 use super::{
     story::{told_counts, told_tally},
-    world::{Shared, World},
+    world::{Kept, Shared, World},
 };
 
 /// A run that was begun.
@@ -21,6 +21,8 @@ pub(crate) struct Run {
     pub(crate) breaks_off: Option<usize>,
     /// The plan goes through a file, and is applied once more afterwards.
     pub(crate) is_copied: bool,
+    /// A plan of an earlier run, which is applied instead of a new one.
+    pub(crate) kept: Option<Kept>,
     /// The run is told to stop so long after it was begun.
     pub(crate) stops_after: Option<Duration>,
 }
@@ -34,7 +36,10 @@ pub(crate) enum Ran {
 }
 
 impl Run {
-    pub(crate) async fn go(self) -> Ran {
+    pub(crate) async fn go(mut self) -> Ran {
+        if let Some(kept) = self.kept.take() {
+            return self.go_on_with(kept).await;
+        }
         let before = {
             let world = &mut *self.shared.lock();
             world.processes[self.process].planning = true;
@@ -47,7 +52,18 @@ impl Run {
             Err(error) => return self.not_planned(error),
         };
         self.look_at(&plan);
-        let (plan, copy) = if self.is_copied { twice(&plan) } else { (plan, None) };
+        let (plan, copy) = if self.is_copied { self.twice(&plan) } else { (plan, None) };
+        let applied = self.apply(plan).await;
+        // A run that stored nothing has left the plan as good as it was.
+        let has_begun = self.shared.lock().written_by(self.process).1 > before.1;
+        if let Some(copy) = copy.filter(|_| has_begun) {
+            self.again(copy).await;
+        }
+        self.end(applied, before)
+    }
+
+    /// Applies a plan, as one does who is told to stop some time.
+    async fn apply(&self, plan: Plan) -> Result<Report, Error> {
         let machine = self.shared.machine();
         let stops_after = self.stops_after;
         let stop = async move {
@@ -56,12 +72,10 @@ impl Run {
                 None => std::future::pending().await,
             }
         };
-        let applied = self.activation.apply_until(plan, stop).await;
-        // A run that stored nothing has left the plan as good as it was.
-        let has_begun = self.shared.lock().written_by(self.process).1 > before.1;
-        if let Some(copy) = copy.filter(|_| has_begun) {
-            self.again(copy).await;
-        }
+        self.activation.apply_until(plan, stop).await
+    }
+
+    fn end(&self, applied: Result<Report, Error>, before: (u64, u64)) -> Ran {
         match applied {
             Ok(report) => Ran::Done(Box::new(report)),
             Err(error) if error.kind() == ErrorKind::Guard => {
@@ -74,6 +88,25 @@ impl Run {
             }
             Err(error) => Ran::Failed(error),
         }
+    }
+
+    /// Promise 7: a plan is applied to the state that it was made for, or not at all.
+    async fn go_on_with(self, kept: Kept) -> Ran {
+        let plan = Plan::read_from(&*kept.file).expect("a plan can be read back");
+        let (before, has_moved) = {
+            let world = &mut *self.shared.lock();
+            (world.written_by(self.process), world.commits() > kept.commits)
+        };
+        let applied = self.apply(plan).await;
+        {
+            let world = &mut *self.shared.lock();
+            world.checked("promise 7: a plan is applied to the state that it was made for");
+            world.meet(if has_moved { "plan: kept too long" } else { "plan: kept" });
+            if has_moved && (applied.is_ok() || world.written_by(self.process) != before) {
+                world.violate("promise 7: a plan was applied to another state than it was made for");
+            }
+        }
+        self.end(applied, before)
     }
 
     fn source(&self) -> Source<'_> {
@@ -121,6 +154,18 @@ impl Run {
         }
     }
 
+    /// A plan that was written to a file, read twice. The file is kept.
+    fn twice(&self, plan: &Plan) -> (Plan, Option<Plan>) {
+        let mut file = Vec::new();
+        plan.write_to(&mut file).expect("a plan can be written");
+        let read = || Plan::read_from(&*file).expect("a plan can be read back");
+        let plans = (read(), Some(read()));
+        let world = &mut *self.shared.lock();
+        let (run, commits) = (&world.processes[self.process], world.commits());
+        world.kept = Some(Kept { file, rows: run.rows.clone(), setup: run.setup.clone(), commits });
+        plans
+    }
+
     /// Promise 7: a plan is applied once.
     async fn again(&self, copy: Plan) {
         self.shared.lock().checked("promise 7: a plan is applied once");
@@ -135,14 +180,6 @@ impl Run {
             _ => world.violate("promise 7: a plan was applied twice"),
         }
     }
-}
-
-/// A plan that was written to a file, read twice.
-fn twice(plan: &Plan) -> (Plan, Option<Plan>) {
-    let mut file = Vec::new();
-    plan.write_to(&mut file).expect("a plan can be written");
-    let read = || Plan::read_from(&*file).expect("a plan can be read back");
-    (read(), Some(read()))
 }
 
 impl World {

@@ -216,6 +216,9 @@ impl World {
             }
             unsealed = new.is_in_doubt() && new.sealed_key().is_none();
         }
+        if !new.is_in_doubt() {
+            known.nobody_before_insert = None;
+        }
         let mut unheard = false;
         for slot in slots {
             match new.field(slot) {

@@ -23,7 +23,7 @@ use super::{
     choices::{Choices, Stream},
     clock::{Clock, Machine, nanos},
     flight::Flights,
-    people::{Others, Temper},
+    people::{CUSTOM, Others, Temper},
     source::{FIELDS, Row, Setup},
     switches::{Switch, Switches},
 };
@@ -66,6 +66,8 @@ pub(crate) struct Known {
     pub(crate) forgotten: BTreeMap<u16, u64>,
     /// The step at which an update found nobody, before the last insert that was announced.
     pub(crate) nobody_before_insert: Option<u64>,
+    /// How many writes were about it.
+    pub(crate) writes: u64,
     /// What was last handed out with fields, and what of it was last refused.
     pub(crate) handed_out: Option<HandedOut>,
     pub(crate) refused: Option<HandedOut>,
@@ -89,6 +91,15 @@ pub(crate) struct Made {
     pub(crate) key: usize,
     pub(crate) contact: ContactId,
     pub(crate) list: ListId,
+}
+
+/// A plan in a file, and what it was made from.
+pub(crate) struct Kept {
+    pub(crate) file: Vec<u8>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) setup: Setup,
+    /// How many commits there had been when it was made.
+    pub(crate) commits: u64,
 }
 
 /// One process that runs a sync.
@@ -143,10 +154,14 @@ pub(crate) struct World {
     pub(crate) keys: Vec<Known>,
     pub(crate) processes: Vec<Process>,
     pub(crate) made: Vec<Made>,
+    /// A plan that somebody has kept in a file.
+    pub(crate) kept: Option<Kept>,
     /// The ids that each list has had, by name.
     pub(crate) list_ids: BTreeMap<String, BTreeSet<ListId>>,
-    /// When each contact came to be.
-    pub(crate) born: BTreeMap<ContactId, u64>,
+    /// The ids that each field has had, by name.
+    pub(crate) field_ids: BTreeMap<String, BTreeSet<FieldId>>,
+    /// When each contact came to be, or came to have a key.
+    pub(crate) born: BTreeMap<(ContactId, usize), u64>,
     /// The field that each slot of the state stands for.
     pub(crate) slots: BTreeMap<u16, FieldId>,
     /// The slot that each field has had since it is mapped, by name and id.
@@ -206,7 +221,9 @@ impl World {
             keys: vec![Known::default(); count],
             processes: Vec::new(),
             made: Vec::new(),
+            kept: None,
             list_ids: BTreeMap::new(),
+            field_ids: BTreeMap::new(),
             born: BTreeMap::new(),
             slots: BTreeMap::new(),
             slot_of: BTreeMap::new(),
@@ -237,6 +254,11 @@ impl World {
         let text = text.into();
         self.tell(|| format!("VIOLATION {text}"));
         self.violation.get_or_insert(text);
+    }
+
+    /// How many commits there have been.
+    pub(crate) fn commits(&self) -> u64 {
+        self.processes.iter().map(|process| process.commits).sum()
     }
 
     /// Something that a history can meet was met.
@@ -326,15 +348,23 @@ impl World {
         self.clock.set(end);
     }
 
-    /// Whoever exists from now on was born now, and so with lists.
+    /// Whoever exists from now on was born now, and so with lists and fields.
     pub(crate) fn note_births(&mut self) {
         for list in self.sandbox.lists() {
             self.list_ids.entry(list.name().to_owned()).or_default().insert(list.id());
         }
+        for (name, _) in CUSTOM {
+            if let Some(field) = self.sandbox.field(name) {
+                self.field_ids.entry(name.to_owned()).or_default().insert(field.id());
+            }
+        }
         for key in 0..self.keys.len() {
-            for contact in self.contacts(key) {
+            let contacts = self.contacts(key);
+            self.born
+                .retain(|(id, known), _| *known != key || contacts.iter().any(|contact| contact.id() == *id));
+            for contact in contacts {
                 let step = self.step;
-                self.born.entry(contact.id()).or_insert(step);
+                self.born.entry((contact.id(), key)).or_insert(step);
             }
         }
     }
