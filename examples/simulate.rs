@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example simulate -- --seeds 200000
-//! cargo run --release --example simulate -- --seed 7 --replay
+//! cargo run --release --example simulate -- --seed 7
 //! cargo run --release --example simulate -- --seeds 20000 --switches no-others,no-disk-faults
 //! ```
 //!
@@ -40,14 +40,14 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Plays the history of this seed alone; `--replay` tells its story.
+    /// Tells the story of the history of this seed, whether a promise breaks or not.
     #[arg(long, conflicts_with_all = ["seeds", "first"])]
     seed: Option<u64>,
     /// Tells the history of these choices, as they are printed with one that was made shorter: of each subject its choices
     /// in order, `0*12` for twelve calm ones, and calm ones after the last, such as `source 0*84 1 7, updates 17`.
     #[arg(long, conflicts_with_all = ["seeds", "first", "seed"])]
     choices: Option<Script>,
-    /// Tells the stories, whether a promise breaks or not: of `--seed`, or of all seeds.
+    /// Tells the stories of all seeds.
     #[arg(long)]
     replay: bool,
     /// What the histories leave out or always have, separated by commas; a wrong name lists the right ones.
@@ -81,7 +81,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> io::Result<bool> {
     }
     let (first, count) = arguments.seed.map_or((arguments.first, arguments.seeds.get()), |seed| (seed, 1));
     let last = first.checked_add(count).ok_or_else(|| io::Error::other("there are no such seeds"))?;
-    if !arguments.replay {
+    if !arguments.replay && arguments.seed.is_none() {
         return many(first..last, arguments, out);
     }
     let mut holds = true;

@@ -1,7 +1,45 @@
 //! The machine, as far as the crate needs one: the time, a pause, random bytes and a name.
 //!
 //! Nothing else in the crate asks the operating system for these, so a test can hand in a [`TestHost`], whose time it
-//! moves by hand.
+//! moves by hand. All that takes part in a sync has to have the same one:
+//!
+#![cfg_attr(not(feature = "sandbox"), doc = "```ignore")]
+#![cfg_attr(feature = "sandbox", doc = "```")]
+//! use std::time::Duration;
+//!
+//! use reverse_etl::{
+//!     Activation, Mapping, MemoryStore, PlanOptions, Record,
+//!     emarsys::{
+//!         Client, ContactsDestination, Credentials, FieldId,
+//!         sandbox::Sandbox,
+//!     },
+//!     host::{Host, TestHost},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> reverse_etl::Result<()> {
+//! let host = TestHost::shared();
+//! let sandbox = Sandbox::builder().host(host.clone()).build();
+//! sandbox.add_list("Customers");
+//! let credentials = Credentials::oauth2(sandbox.client_id(), sandbox.client_secret());
+//! // A network of one's own, in place of the sandbox itself, is given with `network`.
+//! let client = Client::builder(credentials).host(host.clone()).in_process(&sandbox).build()?;
+//! let store = MemoryStore::with_host(host.clone());
+//! let mapping = Mapping::new("email").map("first_name", FieldId::FIRST_NAME);
+//! let contacts = ContactsDestination::new(client).insert_into("Customers");
+//! let options = PlanOptions::default().host(host.clone());
+//! let sync = Activation::new(mapping, contacts, store).options(options);
+//!
+//! // Others have used up the request limit: the run waits for the next minute, which takes no time here.
+//! sandbox.exhaust_limit();
+//! let before = host.monotonic();
+//! let rows = vec![Record::new().with("email", "ada@shop.test").with("first_name", "Ada")];
+//! let report = sync.run(&rows).await?;
+//! assert_eq!(report.created, 1);
+//! assert!(host.monotonic() - before >= Duration::from_secs(30));
+//! # Ok(())
+//! # }
+//! ```
 
 mod test;
 

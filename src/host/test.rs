@@ -15,7 +15,8 @@ use crate::Result;
 ///
 /// Give the same one to everything that shares a clock: the client, the store, the sandbox. It fits only where nothing
 /// waits for the machine, for a socket or a disk: its time would run on meanwhile. So a client goes with
-/// `ClientBuilder::in_process`, and a store is a [`MemoryStore`](crate::MemoryStore).
+/// `ClientBuilder::in_process` or `ClientBuilder::network`, and a store is a [`MemoryStore`](crate::MemoryStore). The
+/// [module](super) has a whole sync on one.
 ///
 /// ```
 /// use std::time::Duration;

@@ -115,11 +115,13 @@ impl Account {
             _ => {}
         }
         let caller = self.auth.caller(now, route.api, request);
-        if matches!(effect, Some(Effect::ExhaustLimit)) {
-            self.windows.exhaust(caller.user, now);
-        }
         // Tokens come from another host, which has no such limit.
         let limited = route.api != Api::Outside;
+        match effect {
+            Some(Effect::ExhaustLimit) if limited => self.windows.exhaust(caller.user, now),
+            Some(Effect::ExhaustLimit) => self.exhaust_limits(now),
+            _ => {}
+        }
         let window = limited.then(|| self.windows.count(caller.user, now));
         let admitted = match effect {
             Some(Effect::Refuse { status, body }) => Err(self.canned(route.api, *status, body.as_deref())),

@@ -17,7 +17,8 @@ use crate::emarsys::transport::{HttpRequest, HttpResponse, Transport, TransportE
 /// What lies between a client and a sandbox of the same process. [`Sandbox`] is one that carries everything at once.
 ///
 /// One of your own can lose, delay, repeat and reorder requests and answers, in a test or a simulation: a request takes
-/// effect when it calls [`Sandbox::handle`].
+/// effect when it calls [`Sandbox::handle`]. What comes back has an answer, and a [delay](super::Reaction::delay) that a
+/// fault may have asked for: the network waits so long, or not.
 ///
 /// ```
 /// use std::time::Duration;

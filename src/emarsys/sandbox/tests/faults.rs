@@ -189,6 +189,14 @@ fn limit_and_tokens_can_end_at_a_request() {
 }
 
 #[test]
+fn limit_can_end_at_a_request_for_a_token() {
+    let caller = Caller::new();
+    caller.sandbox.fail(Fault::exhaust_limit().on(Endpoint::Token));
+    assert_eq!(whole(caller.sandbox.handle(&token_request())).status(), 200);
+    assert_eq!(caller.response("GET", "settings", &Value::Null).status(), 429);
+}
+
+#[test]
 fn token_request_can_fail_too() {
     let caller = Caller::new();
     caller.sandbox.fail(Fault::status(503).on(Endpoint::Token));
