@@ -40,15 +40,15 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Tells the story of the history of this seed, whether a promise breaks or not.
-    #[arg(long, conflicts_with_all = ["seeds", "first"])]
+    /// Tells the story of this seed, whether a promise breaks or not.
+    #[arg(long, conflicts_with_all = ["seeds", "first", "brief"])]
     seed: Option<u64>,
     /// Tells the history of these choices, as they are printed with one that was made shorter: of each subject its choices
     /// in order, `0*12` for twelve calm ones, and calm ones after the last, such as `source 0*84 1 7, updates 17`.
     #[arg(long, conflicts_with_all = ["seeds", "first", "seed"])]
     choices: Option<Script>,
     /// Tells the stories of all seeds.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "brief")]
     replay: bool,
     /// What the histories leave out or always have, separated by commas; a wrong name lists the right ones.
     #[arg(long, default_value = "", hide_default_value = true)]

@@ -119,6 +119,7 @@ impl Account {
         let limited = route.api != Api::Outside;
         match effect {
             Some(Effect::ExhaustLimit) if limited => self.windows.exhaust(caller.user, now),
+            // Whose token it will be is not known yet.
             Some(Effect::ExhaustLimit) => self.exhaust_limits(now),
             _ => {}
         }

@@ -154,7 +154,8 @@ impl Fault {
     }
 
     /// The caller's request limit is used up before this request, by somebody else: it and all others are answered
-    /// with 429 until the window ends. A request for a token has no limit, and is answered.
+    /// with 429 until the window ends. A request for a token has no limit and is answered, and what is used up are the
+    /// limits of both API users.
     pub fn exhaust_limit() -> Self {
         Self::new(Effect::ExhaustLimit)
     }

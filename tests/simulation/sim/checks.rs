@@ -11,14 +11,15 @@ use reverse_etl::{
 use serde_json::Value as Json;
 
 use super::{
+    clock::CLOCK_MARGIN,
     fate::{Fate, LATE},
-    flight::{CLOCK_MARGIN, only},
+    flight::only,
     source::{FIELDS, ORIGINS},
     world::{LISTS, Made, Process, World, email},
 };
 
 impl World {
-    /// Promises 4, 5 and 7, when a request is sent.
+    /// Promises 2, 4, 5 and 7, when a request is sent.
     pub(crate) fn check_departure(
         &mut self,
         process: usize,
@@ -30,6 +31,7 @@ impl World {
         if endpoint.is_write() {
             self.checked("promise 7: planning writes nothing");
             self.processes[process].writes += 1;
+            self.writes_without_keys += u64::from(rows.is_empty());
             if self.processes[process].planning {
                 self.violate(format!("promise 7: planning sends {endpoint}"));
             }
@@ -76,17 +78,20 @@ impl World {
     /// Promise 5: only who may have been created for a list is put into it.
     fn check_doubt(&mut self, key: usize, list: Option<ListId>, doubt: &Doubt) {
         self.checked("promise 5: who is in doubt is put into the list of that doubt");
-        let place = match doubt {
+        let place: Option<ListId> = match doubt {
             Doubt::Exists { place } => place.as_deref().and_then(|place| place.parse().ok()),
             _ => None,
         };
         if place.is_none() || place != list {
-            self.violate(format!("promise 5: k{key} is put into a list, and is not in doubt of it"));
+            self.violate(format!(
+                "promise 5: k{key} is put into list {list:?}, and may be created in {place:?}"
+            ));
         }
     }
 
     /// Promise 5: in which list contacts are created.
     pub(crate) fn check_list(&mut self, process: usize, list: Option<ListId>) {
+        self.checked("promise 5: in which list contacts are created, and with which values");
         let chosen = LISTS[self.processes[process].setup.list];
         let is_chosen = |list: &ListId| self.list_ids.get(chosen).is_some_and(|ids| ids.contains(list));
         if !list.as_ref().is_some_and(is_chosen) {
@@ -120,11 +125,13 @@ impl World {
         self.checked("what is sent is what the source has");
         let Process { rows, setup, .. } = &self.processes[process];
         let expected = rows[key].expected(setup);
+        // By any of the ids that a field has had: it may have been deleted, or made anew.
         let field_of = |id: &str| {
-            (0..FIELDS.len()).find(|field| self.field_id(*field).is_some_and(|known| known.to_string() == id))
+            let id: FieldId = FieldId::new(id.parse().ok()?);
+            let has_had = |name: &str| self.field_ids.get(name).is_some_and(|ids| ids.contains(&id));
+            (0..FIELDS.len()).find(|field| self.field_id(*field) == Some(id) || has_had(FIELDS[*field].1))
         };
         let sent = row.as_object().into_iter().flatten();
-        // A field that was deleted since has no name.
         let sent = sent.filter_map(|(id, value)| Some((field_of(id)?, value)));
         let wrong = sent.filter(|(field, value)| {
             let is_of_the_row = |(known, wanted): &(usize, Json)| known == field && wanted == *value;
@@ -218,6 +225,8 @@ impl World {
         let Answer::Whole(response) = answer else { return };
         let reply: Json = serde_json::from_str(response.body()).unwrap_or_default();
         let code = reply["replyCode"].as_i64();
+        let now = self.processes[about.process].machine.wall();
+        about.keys.iter().for_each(|key| self.keys[*key].heard = Some(now));
         if code.is_some() || (400..500).contains(&response.status()) {
             about.keys.iter().for_each(|key| self.keys[*key].is_unanswered = false);
         }

@@ -18,7 +18,10 @@ use reverse_etl::{Result, host::Host};
 /// 2026-03-01 19:00:00 UTC.
 const START: u64 = 1_772_391_600;
 
-/// How far a wall clock is ahead of the right time, if it is. Any two clocks differ by less than the margin.
+/// What the wall clocks of two processes may differ by.
+pub(crate) const CLOCK_MARGIN: Duration = Duration::from_secs(1);
+
+/// How far a wall clock is ahead of the right time, if it is: less than the margin.
 pub(crate) const AHEAD: Duration = Duration::from_millis(900);
 
 /// The one clock of a history, in nanoseconds since its beginning. It stands still but for [`Clock::set`].

@@ -55,8 +55,8 @@ const KINDS: &[&str] = &[
     "outcome: Update, not attempted",
     "outcome: Update, rejected",
     "outcome: Update, unknown",
-    "plan: kept",
     "plan: kept too long",
+    "plan: kept, and applied",
     "record: announced",
     "record: announced and in doubt",
     "record: announced once more",
@@ -87,6 +87,7 @@ const KINDS: &[&str] = &[
     "run: Source",
     "run: StateMoved",
     "run: done",
+    "run: planned, and nothing else",
     "run: two at once",
     "status: 200",
     "status: 400",
@@ -100,8 +101,14 @@ const KINDS: &[&str] = &[
 ];
 
 /// What may be met, and is too seldom to be demanded.
-const RARE: &[&str] =
-    &["commit: StateMoved", "run: RateLimited", "run: Refused", "run: Unauthorized", "run: Undecodable"];
+const RARE: &[&str] = &[
+    "commit: StateMoved",
+    "plan: kept, and not applied",
+    "run: RateLimited",
+    "run: Refused",
+    "run: Unauthorized",
+    "run: Undecodable",
+];
 
 /// What must be checked.
 const CHECKS: &[&str] = &[
@@ -114,6 +121,7 @@ const CHECKS: &[&str] = &[
     "promise 4: a field keeps its slot",
     "promise 4: an update has the key and what changed",
     "promise 5: a row in doubt has its key sealed",
+    "promise 5: in which list contacts are created, and with which values",
     "promise 5: who is created, and who gets into a list",
     "promise 5: who is in doubt is put into the list of that doubt",
     "promise 5: who was created is in the list",
@@ -127,12 +135,16 @@ const CHECKS: &[&str] = &[
     "promise 8: errors and reports show no key",
     "promise 9: a limit that is met is waited for",
     "promises 1 and 2: the state says what the account has",
+    "one writer at a time",
+    "the attempts of a refused row are counted on",
+    "the header counts what the state has",
     "what is sent is what the source has",
 ];
 
 /// What may happen to each kind of request.
 fn faults() -> BTreeSet<String> {
     let endpoints = [
+        // For all that is read.
         Endpoint::ListFields,
         Endpoint::UpdateContacts,
         Endpoint::CreateContacts,

@@ -8,6 +8,7 @@ use reverse_etl::{
     host::Host as _,
 };
 
+use super::clock::CLOCK_MARGIN;
 use super::world::{HandedOut, Known, Process, Shared, World, email};
 
 /// The contacts destination as one process uses it.
@@ -74,7 +75,8 @@ impl World {
         }
         self.check_waits(process, key, change, policy);
         let Process { rows, setup, .. } = &self.processes[process];
-        let handed_out = HandedOut { sent: self.sent(change), row: rows[key].clone(), setup: setup.clone() };
+        let (row, setup) = (rows[key].clone(), setup.clone());
+        let handed_out = HandedOut { sent: self.sent(change), row, setup, heard: None };
         self.keys[key].handed_out = Some(handed_out);
     }
 
@@ -89,9 +91,13 @@ impl World {
     fn check_waits(&mut self, process: usize, key: usize, change: &Change, policy: RejectedPolicy) {
         let Known { refused: Some(refused), record: Some(record), .. } = &self.keys[key] else { return };
         let Some(rejection) = record.rejection() else { return };
-        let now = self.processes[process].machine.wall();
+        let now = self.processes[process].machine.wall() + CLOCK_MARGIN;
         let is_held = match policy {
-            RejectedPolicy::Backoff(_) => rejection.holds_back(rejection.sent(), false, now),
+            // Whoever judges by the record trusts it; so the first pause is looked at as well.
+            RejectedPolicy::Backoff(_) => {
+                rejection.holds_back(rejection.sent(), false, now)
+                    || refused.heard.is_some_and(|heard| now < heard + self.first_pause)
+            }
             RejectedPolicy::Never => true,
             _ => false,
         };

@@ -123,10 +123,9 @@ impl Fate {
                 endpoint == Endpoint::CreateContacts
             }
             Fate::MeetsNobody => endpoint == Endpoint::UpdateContacts,
-            Fate::HasItsRowsRefused => {
+            Fate::HasItsRowsRefused | Fate::TakesEffectByHalf => {
                 matches!(endpoint, Endpoint::CreateContacts | Endpoint::UpdateContacts | Endpoint::AddToList)
             }
-            Fate::TakesEffectByHalf => endpoint.is_write(),
             _ => true,
         }
     }
@@ -148,17 +147,27 @@ impl Way {
     pub(crate) fn draw(fate: Fate, timeout: Duration, choices: &mut Draw) -> Self {
         let late = nanos(LATE) - MS;
         let timeout = nanos(timeout);
+        // Some hear of a broken connection at once.
+        let breaks_off = |choices: &mut Draw| choices.of(&[50 * MS, 50 * MS, timeout]);
         let mut way = Self { arrivals: vec![5 * MS], back: Some(5 * MS), times_out: Some(timeout), dice: 0 };
         match fate {
             Fate::IsSlow => {
                 way.arrivals = vec![choices.of(&[400, 1_500, 5]) * MS];
                 way.back = Some(choices.of(&[400, 5, 3_000]) * MS);
             }
-            Fate::FindsNoWay | Fate::IsLost => way.arrivals.clear(),
+            Fate::FindsNoWay => {
+                way.arrivals.clear();
+                way.times_out = None;
+            }
+            Fate::IsLost => {
+                way.arrivals.clear();
+                way.times_out = Some(breaks_off(choices));
+            }
             Fate::LosesItsAnswer | Fate::TakesEffectByHalf | Fate::MissesTheList => way.back = None,
             Fate::ArrivesLate => {
                 way.arrivals = vec![choices.of(&[9_000 * MS, 1_000 * MS, late])];
                 way.back = None;
+                way.times_out = Some(breaks_off(choices));
             }
             Fate::IsAnsweredTooLate => {
                 way.arrivals = vec![timeout.min(late) - choices.of(&[MS, 3_000 * MS])];
@@ -170,14 +179,6 @@ impl Way {
             | Fate::TakesEffectBehindABrokenGateway
             | Fate::IsAnsweredByAWebPage
             | Fate::HasItsRowsRefused => way.dice = choices.below(4),
-            _ => {}
-        }
-        match fate {
-            Fate::FindsNoWay => way.times_out = None,
-            // Some hear of a broken connection at once.
-            Fate::IsLost | Fate::ArrivesLate => {
-                way.times_out = Some(choices.of(&[50 * MS, 50 * MS, timeout]));
-            }
             _ => {}
         }
         way
@@ -213,7 +214,7 @@ pub(crate) fn fault(fate: Fate, dice: usize, request: &Request) -> Option<Fault>
 /// A reply in which every row has an error.
 fn refusal(request: &Request) -> String {
     let rows = rows(request.endpoint(), &request.json());
-    // Of a list call, that is only said of contacts that share a key, or are gone.
+    // A list call rejects a row only if contacts share its key, or it is gone.
     let error = if request.endpoint() == Endpoint::AddToList {
         json!({ "2010": "More contacts found with the external id" })
     } else {

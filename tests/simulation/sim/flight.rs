@@ -22,9 +22,6 @@ use super::{
     world::{Shared, World},
 };
 
-/// What the clocks of two processes may differ by.
-pub(crate) const CLOCK_MARGIN: Duration = Duration::from_secs(1);
-
 /// A request that was sent.
 pub(crate) struct Flight {
     pub(crate) process: usize,
@@ -205,7 +202,9 @@ impl World {
         if self.story.is_some() && (endpoint.is_write() || fate != Fate::Arrives) {
             let rows: Vec<String> = rows.iter().map(|row| self.told_sent(row)).collect();
             let fate = if fate == Fate::Arrives { String::new() } else { format!("; it {fate}") };
-            let told = format!("process {process} sends #{id} {endpoint} {}", rows.join(", "));
+            let name = self.list_ids.iter().find(|(_, ids)| list.is_some_and(|list| ids.contains(&list)));
+            let into = name.map_or_else(String::new, |(name, _)| format!(" for {name}"));
+            let told = format!("process {process} sends #{id} {endpoint} {}{into}", rows.join(", "));
             self.tell(|| format!("{}{fate}", told.trim_end()));
         }
         let now = self.clock.now();

@@ -15,11 +15,11 @@ use reverse_etl::{
 
 use super::{
     choices::{Choices, Script, Stream},
-    clock::{AHEAD, Machine},
+    clock::{AHEAD, CLOCK_MARGIN, Machine},
     delivery,
     executor::{self, Work},
     fate::LATE,
-    flight::{CLOCK_MARGIN, Wire},
+    flight::Wire,
     run::{Ran, Run},
     source::{Row, Setup},
     store,
@@ -68,14 +68,17 @@ pub(crate) fn play(choices: Choices, switches: &Switches, is_told: bool) -> End 
     let shared = Shared::new(world);
     let store = MemoryStore::with_host(shared.machine());
     let rejected = {
-        let short = Backoff::new(Duration::from_secs(30), Duration::from_secs(60));
+        let short = Duration::from_secs(30);
         let policies = [
-            RejectedPolicy::Backoff(short),
-            RejectedPolicy::Backoff(Backoff::default()),
-            RejectedPolicy::EveryRun,
-            RejectedPolicy::Never,
+            (RejectedPolicy::Backoff(Backoff::new(short, 2 * short)), short),
+            (RejectedPolicy::Backoff(Backoff::default()), Duration::from_secs(3_600)),
+            (RejectedPolicy::EveryRun, Duration::ZERO),
+            (RejectedPolicy::Never, Duration::ZERO),
         ];
-        shared.lock().choices.on(Stream::Sync).of(&policies)
+        let world = &mut *shared.lock();
+        let (policy, first_pause) = world.choices.on(Stream::Sync).of(&policies);
+        world.first_pause = first_pause;
+        policy
     };
     let missing = if shared.lock().choices.on(Stream::Sync).one_in(6) {
         MissingPolicy::Send
@@ -187,6 +190,7 @@ impl History {
         let ahead = world.choices.on(Stream::Rounds).of(&[Duration::ZERO, Duration::ZERO, AHEAD]);
         if !ahead.is_zero() {
             world.meet("fault: a clock is wrong");
+            world.tell(|| format!("the wall clock of process {process} is ahead"));
         }
         let machine = Machine::new(&world.clock, ahead);
         world.processes.push(Process::new(machine.clone(), world.keys.len()));
@@ -241,7 +245,7 @@ impl History {
     /// Perhaps a plan that was kept is applied instead of a new one.
     fn kept(&self) -> Option<Kept> {
         let world = &mut *self.shared.lock();
-        let is_taken = world.choices.on(Stream::Rounds).one_in(6) && !world.quiet;
+        let is_taken = world.choices.on(Stream::Rounds).one_in(3) && !world.quiet;
         if is_taken { world.kept.take() } else { None }
     }
 
@@ -271,16 +275,23 @@ impl History {
         let can_be_two = !is_quiet && !world.switches.has(Switch::OneRunner);
         let rounds = world.choices.on(Stream::Rounds);
         let is_copied = rounds.one_in(4) && can_be_two;
+        let is_for_later = rounds.one_in(4) && is_copied;
         let stops_after = (rounds.one_in(12) && can_stop).then(|| rounds.of(&[1, 20, 400]));
         let breaks_off = (rounds.one_in(20) && !is_quiet).then(|| rounds.below(records.len() + 1));
         let rows_a_chunk = rounds.of(&[100, 1, 2]);
         let stops_after = stops_after.map(Duration::from_millis);
-        world.tell(|| match (&kept, is_copied) {
-            (Some(_), _) => format!("RUN of process {process}, which applies a plan that was kept"),
-            (None, true) => {
-                format!("RUN of process {process}, {} rows, its plan goes through a file", records.len())
-            }
-            (None, false) => format!("RUN of process {process}, {} rows", records.len()),
+        world.tell(|| {
+            let what = match &kept {
+                Some(_) => "which applies a plan that was kept".to_owned(),
+                None => format!("{} rows", records.len()),
+            };
+            let through = match (is_copied, is_for_later) {
+                (_, true) => ", its plan is written to a file for later",
+                (true, false) => ", its plan goes through a file",
+                (false, false) => "",
+            };
+            let stop = stops_after.map(|span| format!(", told to stop after {} ms", span.as_millis()));
+            format!("RUN of process {process}, {what}{through}{}", stop.unwrap_or_default())
         });
         let shared = self.shared.clone();
         let run = Run {
@@ -291,6 +302,7 @@ impl History {
             rows_a_chunk,
             breaks_off,
             is_copied,
+            is_for_later,
             kept,
             stops_after,
         };

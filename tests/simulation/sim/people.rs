@@ -138,8 +138,14 @@ impl World {
     pub(crate) fn lot(&mut self, process: usize) -> Lot {
         self.others_act();
         let p = if self.quiet { 0 } else { self.temper.crash };
-        let seconds = match self.choices.on(Stream::Deaths).pick(8, p) {
+        let seconds = match self.choices.on(Stream::Deaths).pick(9, p) {
             0 => return Lot::GoesOn,
+            8 => {
+                self.meet("fault: a clock is set");
+                self.processes[process].machine.set();
+                self.tell(|| format!("the wall clock of process {process} is SET"));
+                return Lot::GoesOn;
+            }
             1..=3 => {
                 self.meet("fault: a process dies");
                 self.alone = false;
@@ -156,16 +162,12 @@ impl World {
         self.alone = false;
         let run = &mut self.processes[process];
         run.suspended_for += seconds;
-        if self.choices.on(Stream::Deaths).one_in(4) {
-            self.meet("fault: a clock is set");
-            self.processes[process].machine.set();
-        }
-        let run = &mut self.processes[process];
         if is_missed {
             run.machine.miss(span);
             self.meet("fault: a monotonic clock stands still while its process is suspended");
         }
-        self.tell(|| format!("process {process} is SUSPENDED for {seconds} s"));
+        let clock = if is_missed { ", with its monotonic clock" } else { "" };
+        self.tell(|| format!("process {process} is SUSPENDED for {seconds} s{clock}"));
         Lot::IsSuspendedUntil(self.clock.now() + span)
     }
 
@@ -232,11 +234,13 @@ impl World {
                         other == key || (other < self.keys.len() && !self.contacts(other).is_empty());
                     let other = if is_taken { self.keys.len() } else { other };
                     self.others_did("change the e-mail of", key);
+                    self.tell(|| format!("  to {}", email(other)));
                     self.keys[key].edits += 1;
                     if let Some(known) = self.keys.get_mut(other) {
                         known.edits += 1;
                     }
                     self.sandbox.set_value(contact.id(), FieldId::EMAIL, &json!(email(other)));
+                    // Whoever goes and comes back is somebody whom the sync does not know.
                     self.made.retain(|made| made.contact != contact.id());
                 }
             }

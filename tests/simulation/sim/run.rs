@@ -21,6 +21,8 @@ pub(crate) struct Run {
     pub(crate) breaks_off: Option<usize>,
     /// The plan goes through a file, and is applied once more afterwards.
     pub(crate) is_copied: bool,
+    /// The plan is kept in its file, and applied by a later run or never.
+    pub(crate) is_for_later: bool,
     /// A plan of an earlier run, which is applied instead of a new one.
     pub(crate) kept: Option<Kept>,
     /// The run is told to stop so long after it was begun.
@@ -29,6 +31,8 @@ pub(crate) struct Run {
 
 /// How a run ended.
 pub(crate) enum Ran {
+    /// Its plan was kept for later.
+    Planned,
     Done(Box<Report>),
     /// A guard refused its plan.
     Refused(Error),
@@ -40,10 +44,10 @@ impl Run {
         if let Some(kept) = self.kept.take() {
             return self.go_on_with(kept).await;
         }
-        let before = {
+        let (before, commits) = {
             let world = &mut *self.shared.lock();
             world.processes[self.process].planning = true;
-            world.written_by(self.process)
+            (world.written_by(self.process), world.commits())
         };
         let planned = self.activation.plan(self.source()).await;
         self.shared.lock().processes[self.process].planning = false;
@@ -52,7 +56,10 @@ impl Run {
             Err(error) => return self.not_planned(error),
         };
         self.look_at(&plan);
-        let (plan, copy) = if self.is_copied { self.twice(&plan) } else { (plan, None) };
+        let (plan, copy) = if self.is_copied { self.twice(&plan, commits) } else { (plan, None) };
+        if self.is_for_later {
+            return Ran::Planned;
+        }
         let applied = self.apply(plan).await;
         // A run that stored nothing has left the plan as good as it was.
         let has_begun = self.shared.lock().written_by(self.process).1 > before.1;
@@ -101,7 +108,11 @@ impl Run {
         {
             let world = &mut *self.shared.lock();
             world.checked("promise 7: a plan is applied to the state that it was made for");
-            world.meet(if has_moved { "plan: kept too long" } else { "plan: kept" });
+            world.meet(match (has_moved, &applied) {
+                (true, _) => "plan: kept too long",
+                (false, Ok(_)) => "plan: kept, and applied",
+                (false, Err(_)) => "plan: kept, and not applied",
+            });
             if has_moved && (applied.is_ok() || world.written_by(self.process) != before) {
                 world.violate("promise 7: a plan was applied to another state than it was made for");
             }
@@ -154,15 +165,17 @@ impl Run {
         }
     }
 
-    /// A plan that was written to a file, read twice. The file is kept.
-    fn twice(&self, plan: &Plan) -> (Plan, Option<Plan>) {
+    /// A plan that was written to a file, read twice. The file is kept if nothing was committed since the plan was begun.
+    fn twice(&self, plan: &Plan, commits: u64) -> (Plan, Option<Plan>) {
         let mut file = Vec::new();
         plan.write_to(&mut file).expect("a plan can be written");
         let read = || Plan::read_from(&*file).expect("a plan can be read back");
         let plans = (read(), Some(read()));
         let world = &mut *self.shared.lock();
-        let (run, commits) = (&world.processes[self.process], world.commits());
-        world.kept = Some(Kept { file, rows: run.rows.clone(), setup: run.setup.clone(), commits });
+        let run = &world.processes[self.process];
+        if world.commits() == commits {
+            world.kept = Some(Kept { file, rows: run.rows.clone(), setup: run.setup.clone(), commits });
+        }
         plans
     }
 
@@ -190,6 +203,7 @@ impl World {
 
     pub(crate) fn look_at_end(&mut self, process: usize, end: &Ran) {
         let (report, error) = match end {
+            Ran::Planned => return self.meet("run: planned, and nothing else"),
             Ran::Done(report) => (Some(&**report), None),
             Ran::Refused(error) | Ran::Failed(error) => (error.report(), Some(error)),
         };

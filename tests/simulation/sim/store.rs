@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 
 use super::{
     choices::Stream,
+    clock::AHEAD,
     world::{Shared, World},
 };
 
@@ -112,6 +113,7 @@ impl World {
     fn note_not_admitted(&mut self, process: usize, error: &Error) {
         self.meet(format!("commit: {:?}", error.kind()));
         self.tell(|| format!("a commit of process {process} is not admitted: {error}"));
+        self.checked("one writer at a time");
         let run = &self.processes[process];
         // A hold lasts for two minutes at least, and is renewed every half of one.
         if run.commits > run.commits_before && run.suspended_for < 60 {
@@ -147,6 +149,7 @@ impl World {
         let records = self.keys.iter().filter_map(|known| known.record.as_ref());
         let in_doubt = records.clone().filter(|record| record.is_in_doubt()).count() as u64;
         let count = records.count() as u64;
+        self.checked("the header counts what the state has");
         if json["in_doubt"].as_u64() != Some(in_doubt) || json["rows"].as_u64() != Some(count) {
             self.violate(format!(
                 "the header counts {} rows, {} of them in doubt; there are {count} and {in_doubt}",
@@ -189,6 +192,7 @@ impl World {
         let Some(new) = new else {
             known.learnt.clear();
             known.forgotten.clear();
+            known.nobody_before_insert = None;
             return;
         };
         let old = old.as_ref();
@@ -197,13 +201,14 @@ impl World {
         let unmarked = |mark: &Mark| {
             new.mark().is_none()
                 && known.is_unanswered
-                && mark.until() > self.processes[process].machine.wall()
+                // The clock may have been set back since the run looked at it.
+                && mark.until() > self.processes[process].machine.wall() + AHEAD
         };
         let unmarked = old.and_then(RowRecord::mark).is_some_and(unmarked);
         if event.starts_with("announced") {
             let run = &self.processes[process];
             let announces = Some((process, run.commits_before));
-            let lasts = |mark: &Mark| mark.until() > run.machine.wall();
+            let lasts = |mark: &Mark| mark.until() > run.machine.wall() + AHEAD;
             too_early = known.announced_by != announces && old.and_then(RowRecord::mark).is_some_and(lasts);
             known.announced_by = announces;
             known.is_unanswered = false;
@@ -265,13 +270,18 @@ impl World {
         };
         if let (Some((sent, attempts)), Some((sent_now, attempts_now))) = (rejection(old), rejection(new))
             && sent == sent_now
-            && attempts_now < attempts
         {
-            self.violate(format!("the attempts of k{key} fall back from {attempts} to {attempts_now}"));
+            self.checked("the attempts of a refused row are counted on");
+            if attempts_now < attempts {
+                self.violate(format!("the attempts of k{key} fall back from {attempts} to {attempts_now}"));
+            }
         }
         if new.is_some_and(|new| new.rejection() != old.and_then(RowRecord::rejection)) {
             let known = &mut self.keys[key];
             known.refused.clone_from(&known.handed_out);
+            if let Some(refused) = &mut known.refused {
+                refused.heard = known.heard;
+            }
         }
     }
 }

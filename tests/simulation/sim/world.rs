@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use reverse_etl::{
@@ -64,10 +64,13 @@ pub(crate) struct Known {
     pub(crate) learnt: BTreeMap<u16, u64>,
     /// Fingerprints that the last announcement forgot.
     pub(crate) forgotten: BTreeMap<u16, u64>,
-    /// The step at which an update found nobody, before the last insert that was announced.
+    /// The step at which an update found nobody, before the last insert that was announced; `None` when the row is not in
+    /// doubt any more.
     pub(crate) nobody_before_insert: Option<u64>,
     /// How many writes were about it.
     pub(crate) writes: u64,
+    /// When a reply about it was last heard, by the clock of who heard it.
+    pub(crate) heard: Option<SystemTime>,
     /// What was last handed out with fields, and what of it was last refused.
     pub(crate) handed_out: Option<HandedOut>,
     pub(crate) refused: Option<HandedOut>,
@@ -84,6 +87,8 @@ pub(crate) struct HandedOut {
     /// What the source had, and how the sync was set up.
     pub(crate) row: Row,
     pub(crate) setup: Setup,
+    /// When its refusal was heard, if it was refused.
+    pub(crate) heard: Option<SystemTime>,
 }
 
 /// A contact that was created by a request of ours.
@@ -154,6 +159,8 @@ pub(crate) struct World {
     pub(crate) keys: Vec<Known>,
     pub(crate) processes: Vec<Process>,
     pub(crate) made: Vec<Made>,
+    /// How many writes were about no key.
+    pub(crate) writes_without_keys: u64,
     /// A plan that somebody has kept in a file.
     pub(crate) kept: Option<Kept>,
     /// The ids that each list has had, by name.
@@ -170,6 +177,8 @@ pub(crate) struct World {
     pub(crate) alone: bool,
     pub(crate) hashes: Vec<KeyHash>,
     prints: Fingerprinter,
+    /// How long a row that is refused waits at least, if it waits.
+    pub(crate) first_pause: Duration,
     pub(crate) violation: Option<String>,
     pub(crate) story: Option<Vec<String>>,
     /// How often each thing was met that a history can meet.
@@ -221,6 +230,7 @@ impl World {
             keys: vec![Known::default(); count],
             processes: Vec::new(),
             made: Vec::new(),
+            writes_without_keys: 0,
             kept: None,
             list_ids: BTreeMap::new(),
             field_ids: BTreeMap::new(),
@@ -230,6 +240,7 @@ impl World {
             alone: temper.tells_limit,
             hashes: (0..count).map(|key| prints.key(&Key::new(email(key)))).collect(),
             prints,
+            first_pause: Duration::ZERO,
             violation: None,
             story: is_told.then(Vec::new),
             met: BTreeMap::new(),
