@@ -69,8 +69,12 @@ impl World {
             self.violate("promise 4: a batch has a row that is in no source");
             return;
         };
-        if change.fields().is_empty() {
-            // A key alone says nothing of what was refused before.
+        let Process { rows, setup, .. } = &self.processes[process];
+        let has_no_fields = rows[key].expected(setup).is_some_and(|expected| expected.is_empty());
+        if change.fields().is_empty() && !has_no_fields {
+            // A row in doubt that is asked for by its key alone: should that be refused, nothing else is than was before.
+            let known = &mut self.keys[key];
+            known.handed_out.clone_from(&known.refused);
             return;
         }
         self.check_waits(process, key, change, policy);
@@ -91,6 +95,10 @@ impl World {
     fn check_waits(&mut self, process: usize, key: usize, change: &Change, policy: RejectedPolicy) {
         let Known { refused: Some(refused), record: Some(record), .. } = &self.keys[key] else { return };
         let Some(rejection) = record.rejection() else { return };
+        if record.is_in_doubt() && change.fields().is_empty() {
+            // The doubt goes before, and has a pause of its own.
+            return;
+        }
         let now = self.processes[process].machine.wall() + CLOCK_MARGIN;
         let is_held = match policy {
             // Whoever judges by the record trusts it; so the first pause is looked at as well.

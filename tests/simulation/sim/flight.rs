@@ -129,29 +129,40 @@ pub(crate) struct Wire {
 impl Network for Wire {
     async fn carry(&self, request: Request, timeout: Duration) -> Answer {
         let id = self.shared.lock().depart(self.process, request, timeout);
-        Journey { shared: &self.shared, id }.await
+        Journey { shared: &self.shared, id, is_heard: false }.await
     }
 }
 
 struct Journey<'s> {
     shared: &'s Shared,
     id: u64,
+    is_heard: bool,
+}
+
+/// A request that nobody waits for any more may be counted after replies that were sent later.
+impl Drop for Journey<'_> {
+    fn drop(&mut self) {
+        if !self.is_heard {
+            self.shared.lock().alone = false;
+        }
+    }
 }
 
 impl Future for Journey<'_> {
     type Output = Answer;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
-        let world = &mut *self.shared.lock();
-        let flight =
-            world.flights.under_way.get_mut(&self.id).expect("a flight is kept while it is waited for");
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        let (shared, id) = (self.shared, self.id);
+        let world = &mut *shared.lock();
+        let flight = world.flights.under_way.get_mut(&id).expect("a flight is kept while it is waited for");
         match flight.answer.take() {
             None => {
                 flight.waker = Some(context.waker().clone());
                 Poll::Pending
             }
             Some(answer) => {
-                world.hear(self.id, &answer);
+                world.hear(id, &answer);
+                self.is_heard = true;
                 Poll::Ready(answer)
             }
         }
