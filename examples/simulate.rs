@@ -45,7 +45,7 @@ struct Arguments {
     seed: Option<u64>,
     /// Tells the history of these choices, as they are printed with one that was made shorter: of each subject its choices
     /// in order, `0*12` for twelve calm ones, and calm ones after the last, such as `source 0*84 1 7, updates 17`.
-    #[arg(long, conflicts_with_all = ["seeds", "first", "seed"])]
+    #[arg(long, conflicts_with_all = ["seeds", "first", "seed", "brief"])]
     choices: Option<Script>,
     /// Tells the stories of all seeds.
     #[arg(long, conflicts_with = "brief")]

@@ -83,8 +83,9 @@ impl World {
             _ => None,
         };
         if place.is_none() || place != list {
+            let (list, place) = (self.list_name(list), self.list_name(place));
             self.violate(format!(
-                "promise 5: k{key} is put into list {list:?}, and may be created in {place:?}"
+                "promise 5: k{key} is put into {list}, and may have been created in {place}"
             ));
         }
     }
@@ -95,7 +96,8 @@ impl World {
         let chosen = LISTS[self.processes[process].setup.list];
         let is_chosen = |list: &ListId| self.list_ids.get(chosen).is_some_and(|ids| ids.contains(list));
         if !list.as_ref().is_some_and(is_chosen) {
-            self.violate(format!("promise 5: contacts are created in list {list:?}, and not in `{chosen}`"));
+            let list = self.list_name(list);
+            self.violate(format!("promise 5: contacts are created in {list}, and not in {chosen}"));
         }
     }
 
@@ -170,7 +172,7 @@ impl World {
     }
 
     fn is_mapped(&self, process: usize, field: FieldId) -> bool {
-        let mapped = &self.processes[process].mapped;
+        let mapped = self.processes[process].setup.names();
         mapped.contains(&field.to_string())
             || mapped.iter().any(|name| self.field_ids.get(name).is_some_and(|ids| ids.contains(&field)))
     }

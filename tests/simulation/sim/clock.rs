@@ -72,7 +72,7 @@ impl fmt::Debug for Clock {
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     clock: Arc<Clock>,
-    /// What its wall clock is ahead of the right time.
+    /// What its wall clock is ahead of the right time, in nanoseconds.
     ahead: Arc<AtomicU64>,
     /// What its monotonic clock has missed while it was suspended, in nanoseconds.
     missed: Arc<AtomicU64>,

@@ -7,8 +7,8 @@ use reverse_etl::emarsys::sandbox::Endpoint;
 
 use super::{fate::Fate, many::Played};
 
-/// What must be met beside the [`faults`]: counts of a report, effects, troubles, what others do, outcomes by operation, what becomes of records,
-/// requests, ends of runs, and the status of answers.
+/// What must be met beside the [`faults`]: counts of a report, effects, what others do, outcomes by operation, what
+/// becomes of records, requests, ends of runs, and the status of answers.
 const KINDS: &[&str] = &[
     "commit: Busy",
     "count: added",

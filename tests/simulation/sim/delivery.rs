@@ -8,8 +8,10 @@ use reverse_etl::{
     host::Host as _,
 };
 
-use super::clock::CLOCK_MARGIN;
-use super::world::{HandedOut, Known, Process, Shared, World, email};
+use super::{
+    clock::CLOCK_MARGIN,
+    world::{HandedOut, Known, Process, Shared, World, email},
+};
 
 /// The contacts destination as one process uses it.
 #[derive(Clone, Debug)]

@@ -213,8 +213,7 @@ impl World {
         if self.story.is_some() && (endpoint.is_write() || fate != Fate::Arrives) {
             let rows: Vec<String> = rows.iter().map(|row| self.told_sent(row)).collect();
             let fate = if fate == Fate::Arrives { String::new() } else { format!("; it {fate}") };
-            let name = self.list_ids.iter().find(|(_, ids)| list.is_some_and(|list| ids.contains(&list)));
-            let into = name.map_or_else(String::new, |(name, _)| format!(" for {name}"));
+            let into = list.map_or_else(String::new, |list| format!(" for {}", self.list_name(Some(list))));
             let told = format!("process {process} sends #{id} {endpoint} {}{into}", rows.join(", "));
             self.tell(|| format!("{}{fate}", told.trim_end()));
         }

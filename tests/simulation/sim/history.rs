@@ -264,7 +264,6 @@ impl History {
         let keys = world.keys.len();
         let run = &mut world.processes[process];
         run.rows = rows;
-        run.mapped = setup.names();
         run.setup = setup;
         run.commits_before = run.commits;
         run.met_nobody = vec![None; keys];
@@ -274,7 +273,7 @@ impl History {
         let can_stop = !is_quiet && !world.switches.has(Switch::NoStops);
         let can_be_two = !is_quiet && !world.switches.has(Switch::OneRunner);
         let rounds = world.choices.on(Stream::Rounds);
-        let is_copied = rounds.one_in(4) && can_be_two;
+        let is_copied = rounds.one_in(4) && can_be_two && kept.is_none();
         let is_for_later = rounds.one_in(4) && is_copied;
         let stops_after = (rounds.one_in(12) && can_stop).then(|| rounds.of(&[1, 20, 400]));
         let breaks_off = (rounds.one_in(20) && !is_quiet).then(|| rounds.below(records.len() + 1));

@@ -16,8 +16,9 @@
 //!                                                                      └ flight: requests on their way
 //! ```
 //!
-//! `fate` has what may happen to a request, `checks` what must hold at each step, `rest` what must hold at the end, `coverage` what every run of the tests must
-//! have met, `choices` the one place where a history is drawn, `shrink` the way to a short one, `story` the words for it.
+//! `fate` has what may happen to a request, `checks` what must hold at each step, `rest` what must hold at the end,
+//! `coverage` what every run of the tests must have met, `choices` the one place where a history is drawn, `shrink` the way
+//! to a short one, `story` the words for it.
 
 mod checks;
 pub(crate) mod choices;

@@ -68,8 +68,8 @@ impl History {
         };
         let tried_again: Vec<bool> = records.iter().map(is_tried_again).collect();
         world.checked("promise 3: the run after a run without faults sends nothing");
-        let is_quiet = |key: &usize| !tried_again[*key] && after.1[*key] > before.1[*key];
-        if let Some(key) = (0..tried_again.len()).find(is_quiet) {
+        let is_sent = |key: &usize| !tried_again[*key] && after.1[*key] > before.1[*key];
+        if let Some(key) = (0..tried_again.len()).find(is_sent) {
             world.violate(format!("promise 3: the run after a run without faults sends k{key}"));
         }
         if after.0 > before.0 {
@@ -183,10 +183,8 @@ impl History {
             };
             let is_held = world.keys[made.key].record.as_ref().is_some_and(is_held);
             if is_alone && !is_held && !list.members().contains(&made.contact) {
-                violation = Some(format!(
-                    "promise 5: k{} was created and is not in the list {}",
-                    made.key, made.list
-                ));
+                violation =
+                    Some(format!("promise 5: k{} was created and is not in {}", made.key, list.name()));
             }
         }
         world.checked("promise 5: who was created is in the list");

@@ -79,11 +79,8 @@ impl World {
         match record.mark().map(Mark::doubt) {
             None => {}
             Some(Doubt::Exists { place: Some(place) }) => {
-                let lists =
-                    self.list_ids.iter().find(|(_, ids)| ids.iter().any(|id| id.to_string() == *place));
-                let name = lists.map_or(place.as_str(), |(name, _)| name);
                 text.push_str(", in doubt: perhaps created for ");
-                text.push_str(name);
+                text.push_str(self.list_name(place.parse().ok()));
             }
             Some(Doubt::Exists { place: None }) => text.push_str(", in doubt"),
             Some(_) => text.push_str(", something was sent"),

@@ -116,8 +116,6 @@ pub(crate) struct Process {
     /// Its present run: what the source has, and how it is set up.
     pub(crate) rows: Vec<Row>,
     pub(crate) setup: Setup,
-    /// The fields that it maps, by name.
-    pub(crate) mapped: BTreeSet<String>,
     /// For each key the step at which an update of its present run found nobody.
     pub(crate) met_nobody: Vec<Option<u64>>,
     pub(crate) writes: u64,
@@ -135,7 +133,6 @@ impl Process {
             suspended_for: 0,
             rows: Vec::new(),
             setup: Setup::default(),
-            mapped: BTreeSet::new(),
             met_nobody: vec![None; keys],
             writes: 0,
             commits: 0,
@@ -270,6 +267,12 @@ impl World {
     /// How many commits there have been.
     pub(crate) fn commits(&self) -> u64 {
         self.processes.iter().map(|process| process.commits).sum()
+    }
+
+    /// A list by its name, whether it still exists or not.
+    pub(crate) fn list_name(&self, list: Option<ListId>) -> &str {
+        let is_of = |ids: &BTreeSet<ListId>| list.is_some_and(|list| ids.contains(&list));
+        self.list_ids.iter().find(|(_, ids)| is_of(ids)).map_or("no list", |(name, _)| name)
     }
 
     /// Something that a history can meet was met.
