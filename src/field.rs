@@ -52,16 +52,16 @@ impl Choices {
     pub fn new<L: AsRef<str>, I: Into<String>>(choices: impl IntoIterator<Item = (L, I)>) -> Self {
         let mut ids: BTreeMap<String, String> = BTreeMap::new();
         let choices: Vec<_> =
-            choices.into_iter().map(|(label, id)| (fold(label.as_ref()), id.into())).collect();
+            choices.into_iter().map(|(label, id)| (fold(label.as_ref()).into_owned(), id.into())).collect();
         for (_, id) in &choices {
-            ids.insert(fold(id), id.clone());
+            ids.insert(fold(id).into_owned(), id.clone());
         }
         ids.extend(choices);
         Self(Arc::new(ids))
     }
 
     fn id(&self, text: &str) -> Option<&str> {
-        self.0.get(&fold(text)).map(String::as_str)
+        self.0.get(&*fold(text)).map(String::as_str)
     }
 }
 
@@ -71,8 +71,8 @@ impl fmt::Debug for Choices {
     }
 }
 
-fn fold(text: &str) -> String {
-    text.trim().to_lowercase()
+fn fold(text: &str) -> Cow<'_, str> {
+    lower_case(text.trim())
 }
 
 /// Why a value does not fit its field; never says what the value is.
@@ -104,7 +104,7 @@ impl FieldKind {
     ///
     /// # Errors
     /// A [`Mismatch`] that says what the field takes.
-    pub fn convert<'v>(&self, value: ValueRef<'v>) -> Result<ValueRef<'v>, Mismatch> {
+    pub fn convert<'v>(&'v self, value: ValueRef<'v>) -> Result<ValueRef<'v>, Mismatch> {
         if value == ValueRef::Null {
             return Ok(value);
         }
@@ -126,7 +126,10 @@ impl FieldKind {
                 other => blank_is_null(plain(other)?, date),
             },
             Self::Email => blank_is_null(plain(value)?, email),
-            Self::Choice(choices) => blank_is_null(plain(value)?, |text| choice(choices, text)),
+            Self::Choice(choices) => match plain(value)? {
+                blank if blank.trim().is_empty() => Ok(ValueRef::Null),
+                text => Ok(ValueRef::Text(choice(choices, &text)?.into())),
+            },
             Self::MultiChoice(choices) => several(choices, value),
         }
     }
@@ -136,13 +139,14 @@ impl FieldKind {
     /// # Errors
     /// A [`Mismatch`] that says what the field takes.
     pub fn key(&self, value: ValueRef<'_>) -> Result<Option<Key>, Mismatch> {
+        Ok(self.key_text(value)?.map(Key::new))
+    }
+
+    /// The text of the key.
+    pub(crate) fn key_text<'v>(&'v self, value: ValueRef<'v>) -> Result<Option<Cow<'v, str>>, Mismatch> {
         Ok(match self.convert(value)? {
             ValueRef::Null => None,
-            canonical => {
-                let text = plain(canonical)?;
-                let text = text.trim();
-                (!text.is_empty()).then(|| Key::new(text))
-            }
+            canonical => Some(trimmed(plain(canonical)?)).filter(|text| !text.is_empty()),
         })
     }
 }
@@ -189,21 +193,33 @@ fn limited(text: Cow<'_, str>, chars_max: usize) -> Result<ValueRef<'_>, Mismatc
     Ok(ValueRef::Text(text))
 }
 
+/// The text without blanks around it; what is borrowed stays so.
+fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => text.trim().into(),
+        Cow::Owned(text) if text.trim().len() == text.len() => text.into(),
+        Cow::Owned(text) => text.trim().to_owned().into(),
+    }
+}
+
 fn blank_is_null(
     text: Cow<'_, str>,
-    convert: impl FnOnce(&str) -> Result<String, Mismatch>,
+    convert: impl FnOnce(&str) -> Result<Cow<'_, str>, Mismatch>,
 ) -> Result<ValueRef<'_>, Mismatch> {
-    let trimmed = text.trim();
-    if trimmed.is_empty() {
+    let text = trimmed(text);
+    if text.is_empty() {
         return Ok(ValueRef::Null);
     }
-    let canonical = convert(trimmed)?;
-    Ok(ValueRef::Text(if canonical == *text { text } else { canonical.into() }))
+    let canonical = match &text {
+        Cow::Borrowed(text) => convert(text)?,
+        Cow::Owned(text) => convert(text)?.into_owned().into(),
+    };
+    Ok(ValueRef::Text(canonical))
 }
 
 /// Digits without leading and trailing zeros, with a point only before decimals and a minus only before a number that
 /// is not zero.
-fn number(text: &str, digits_max: usize) -> Result<String, Mismatch> {
+fn number(text: &str, digits_max: usize) -> Result<Cow<'_, str>, Mismatch> {
     const SHAPE: &str = "is not a decimal number such as -12.5";
     let (minus, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -221,25 +237,38 @@ fn number(text: &str, digits_max: usize) -> Result<String, Mismatch> {
     }
     let sign = if minus && digits > 0 { "-" } else { "" };
     let whole = if whole.is_empty() { "0" } else { whole };
-    Ok(if decimals.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{decimals}") })
+    let parts = if decimals.is_empty() { [sign, whole, "", ""] } else { [sign, whole, ".", decimals] };
+    let length = parts.iter().map(|part| part.len()).sum::<usize>();
+    // Most numbers are in this form, and need no text of their own.
+    let is_canonical =
+        length == text.len() && parts.iter().try_fold(text, |rest, part| rest.strip_prefix(part)).is_some();
+    Ok(if is_canonical { text.into() } else { parts.concat().into() })
 }
 
 /// A day, also where a time of day follows it.
-fn date(text: &str) -> Result<String, Mismatch> {
+fn date(text: &str) -> Result<Cow<'_, str>, Mismatch> {
     let day = match text.char_indices().nth(10) {
         Some((end, 'T' | ' ')) => &text[..end],
         _ => text,
     };
-    NaiveDate::parse_from_str(day, "%Y-%m-%d")
-        .ok()
-        .map(|parsed| parsed.to_string())
-        .filter(|canonical| canonical == day)
-        .ok_or_else(|| Mismatch::new("is not a day of the calendar in the form YYYY-MM-DD"))
+    let is_day = || {
+        let [year @ .., b'-', m1, m2, b'-', d1, d2] = day.as_bytes() else { return None };
+        let number = |digits: &[u8]| {
+            let is_number = digits.iter().all(u8::is_ascii_digit);
+            is_number.then(|| digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0')))
+        };
+        let year = i32::try_from(number(year).filter(|_| year.len() == 4)?).ok()?;
+        NaiveDate::from_ymd_opt(year, number(&[*m1, *m2])?, number(&[*d1, *d2])?)
+    };
+    match is_day() {
+        Some(_) => Ok(day.into()),
+        None => Err(Mismatch::new("is not a day of the calendar in the form YYYY-MM-DD")),
+    }
 }
 
 /// Lower case, and possible: something before and after one `@`, a domain of letters, digits, dots and hyphens, and
 /// nothing that only a quoted address could hold.
-fn email(text: &str) -> Result<String, Mismatch> {
+fn email(text: &str) -> Result<Cow<'_, str>, Mismatch> {
     const CHARS_MAX: usize = 254;
     let impossible = || Mismatch::new("is not a possible e-mail address");
     let (local, domain) = text.split_once('@').ok_or_else(impossible)?;
@@ -253,11 +282,16 @@ fn email(text: &str) -> Result<String, Mismatch> {
         && !has_empty_part(domain)
         && domain.chars().all(is_domain)
         && text.chars().count() <= CHARS_MAX;
-    if possible { Ok(text.to_lowercase()) } else { Err(impossible()) }
+    if possible { Ok(lower_case(text)) } else { Err(impossible()) }
 }
 
-fn choice(choices: &Choices, text: &str) -> Result<String, Mismatch> {
-    choices.id(text).map(str::to_owned).ok_or_else(|| Mismatch::new("is none of the field's choices"))
+fn lower_case(text: &str) -> Cow<'_, str> {
+    let is_lower = text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    if is_lower { text.into() } else { text.to_lowercase().into() }
+}
+
+fn choice<'c>(choices: &'c Choices, text: &str) -> Result<&'c str, Mismatch> {
+    choices.id(text).ok_or_else(|| Mismatch::new("is none of the field's choices"))
 }
 
 /// The ids of the choices, each once and in one order, since the field knows none. No choice is null.
@@ -280,7 +314,7 @@ fn several<'v>(choices: &Choices, value: ValueRef<'v>) -> Result<ValueRef<'v>, M
     if ids.is_empty() {
         return Ok(ValueRef::Null);
     }
-    Ok(ValueRef::List(ids.into_iter().map(Value::Text).collect::<Vec<_>>().into()))
+    Ok(ValueRef::List(ids.into_iter().map(Value::from).collect::<Vec<_>>().into()))
 }
 
 #[cfg(test)]

@@ -3,14 +3,14 @@
 //! A mapping is bound to a destination before it is used: then each field has a kind, and each value is converted to
 //! its canonical form, or its row is invalid. A mapping that is not bound takes every value as it is.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::{
     Error, Result,
     destination::{FieldSpec, Operation, Target},
     field::{FieldKind, Mismatch},
-    fingerprint::{FieldFingerprints, Fingerprinter, RowFingerprint, Slot, write_pair},
-    record::{FieldName, Key, Value, ValueRef},
+    fingerprint::{FieldFingerprints, Fingerprinter, Pairs, RowFingerprint, Slot},
+    record::{FieldName, Value, ValueRef},
 };
 
 /// What a null of the source does.
@@ -354,11 +354,14 @@ impl Mapper {
         &self.prints
     }
 
-    /// The key of a row.
-    pub(crate) fn key(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<Key, Invalid> {
+    /// The key of a row, in canonical form.
+    pub(crate) fn key<'v>(
+        &'v self,
+        values: &'v [Option<ValueRef<'_>>],
+    ) -> std::result::Result<Cow<'v, str>, Invalid> {
         let invalid = |reason: String| Invalid { column: self.key_name.clone(), field: None, reason };
-        let value = values.first().cloned().flatten();
-        let key = self.key_kind.key(value.unwrap_or(ValueRef::Null));
+        let value = values.first().and_then(Option::as_ref).map(ValueRef::borrowed);
+        let key = self.key_kind.key_text(value.unwrap_or(ValueRef::Null));
         key.map_err(|reason| invalid(reason.to_string()))?
             .ok_or_else(|| invalid("is empty, and it is the key".into()))
     }
@@ -367,12 +370,12 @@ impl Mapper {
     pub(crate) fn row(
         &self,
         values: &[Option<ValueRef<'_>>],
-        scratch: &mut Vec<u8>,
+        scratch: &mut Pairs,
     ) -> std::result::Result<RowFingerprint, Invalid> {
         scratch.clear();
         for (slot, taken) in &self.synced {
             if let Some(value) = taken.value(values)? {
-                write_pair(scratch, *slot, &value);
+                scratch.push(*slot, &value);
             }
         }
         Ok(self.prints.row(scratch))
@@ -382,11 +385,11 @@ impl Mapper {
     pub(crate) fn mapped(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<Mapped, Invalid> {
         let mut mapped =
             Mapped { values: Vec::new(), prints: Vec::new(), on_create: self.creation_values(values) };
-        let mut pair = Vec::new();
+        let mut pair = Pairs::new();
         for (slot, taken) in &self.synced {
             if let Some(value) = taken.value(values)? {
                 pair.clear();
-                write_pair(&mut pair, *slot, &value);
+                pair.push(*slot, &value);
                 mapped.prints.push((*slot, self.prints.field(&pair)));
                 mapped.values.push((*slot, value.into_owned()));
             }
@@ -413,10 +416,11 @@ impl Mapper {
 impl Taken {
     /// The value in canonical form; `None` if the field is to be left alone.
     fn value<'v>(
-        &self,
-        values: &[Option<ValueRef<'v>>],
+        &'v self,
+        values: &'v [Option<ValueRef<'_>>],
     ) -> std::result::Result<Option<ValueRef<'v>>, Invalid> {
-        let Some(value) = values.get(self.position).cloned().flatten() else { return Ok(None) };
+        let Some(Some(value)) = values.get(self.position) else { return Ok(None) };
+        let value = value.borrowed();
         let value = match &self.column.convert {
             Some(convert) => convert(value.into_owned()).map(Value::into_ref),
             None => Ok(value),

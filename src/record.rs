@@ -168,6 +168,19 @@ impl ValueRef<'_> {
         }
     }
 
+    /// The same value, which borrows what this one owns.
+    pub fn borrowed(&self) -> ValueRef<'_> {
+        match self {
+            Self::Null => ValueRef::Null,
+            Self::Bool(value) => ValueRef::Bool(*value),
+            Self::Int(value) => ValueRef::Int(*value),
+            Self::Float(value) => ValueRef::Float(*value),
+            Self::Text(text) => ValueRef::Text(Cow::Borrowed(text)),
+            Self::Date(day) => ValueRef::Date(*day),
+            Self::List(values) => ValueRef::List(Cow::Borrowed(values)),
+        }
+    }
+
     /// The name of the value's type, for messages.
     pub fn type_name(&self) -> &'static str {
         match self {

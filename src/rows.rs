@@ -197,7 +197,7 @@ pub struct Source<'a>(Feed<'a>);
 
 enum Feed<'a> {
     Owned(BoxStream<'a, Result<Arc<dyn Rows>>>),
-    Borrowed(Box<dyn Rows + 'a>),
+    Borrowed(Arc<dyn Rows + 'a>),
 }
 
 impl<'a> Source<'a> {
@@ -287,20 +287,44 @@ impl<'a> Source<'a> {
         Self(Feed::Owned(stream::iter(chunks).boxed()))
     }
 
-    pub(crate) fn into_chunks(self) -> Chunks<'a> {
-        Chunks(Some(self.0))
+    /// The rows in pieces of at most so many.
+    pub(crate) fn into_pieces(self, rows_max: usize) -> Pieces<'a> {
+        let mut pieces = Pieces { chunks: None, rows_max, current: None };
+        match self.0 {
+            Feed::Owned(chunks) => pieces.chunks = Some(chunks),
+            Feed::Borrowed(rows) => pieces.current = Some((Chunk::Borrowed(rows), 0)),
+        }
+        pieces
     }
 }
 
-/// The chunks of a source, one after the other.
-pub(crate) struct Chunks<'a>(Option<Feed<'a>>);
+/// The rows of a source, piece by piece.
+pub(crate) struct Pieces<'a> {
+    chunks: Option<BoxStream<'a, Result<Arc<dyn Rows>>>>,
+    rows_max: usize,
+    /// A chunk of which rows are left, and the first of them.
+    current: Option<(Chunk<'a>, usize)>,
+}
 
+/// A stretch of rows of one chunk.
+#[derive(Clone)]
+pub(crate) struct Piece<'a> {
+    pub(crate) chunk: Chunk<'a>,
+    pub(crate) range: Range<usize>,
+}
+
+#[derive(Clone)]
 pub(crate) enum Chunk<'a> {
+    /// Any thread may have it, as long as it wants.
     Owned(Arc<dyn Rows>),
-    Borrowed(Box<dyn Rows + 'a>),
+    Borrowed(Arc<dyn Rows + 'a>),
 }
 
 impl Chunk<'_> {
+    #[expect(
+        clippy::match_same_arms,
+        reason = "the two live differently long, so one pattern does not fit both"
+    )]
     pub(crate) fn rows(&self) -> &dyn Rows {
         match self {
             Self::Owned(rows) => &**rows,
@@ -309,30 +333,33 @@ impl Chunk<'_> {
     }
 }
 
-impl<'a> Chunks<'a> {
+impl<'a> Pieces<'a> {
     /// How many rows there are, if that is known before they are read.
     pub(crate) fn len(&self) -> Option<usize> {
-        match &self.0 {
-            Some(Feed::Borrowed(rows)) => Some(rows.len()),
-            Some(Feed::Owned(_)) | None => None,
-        }
+        let (chunk, _) = self.current.as_ref()?;
+        self.chunks.is_none().then(|| chunk.rows().len())
     }
 
-    pub(crate) async fn next(&mut self) -> Option<Result<Chunk<'a>>> {
-        match &mut self.0 {
-            Some(Feed::Owned(chunks)) => Some(chunks.next().await?.map(Chunk::Owned)),
-            Some(Feed::Borrowed(_)) => match self.0.take() {
-                Some(Feed::Borrowed(rows)) => Some(Ok(Chunk::Borrowed(rows))),
-                Some(Feed::Owned(_)) | None => None,
-            },
-            None => None,
+    pub(crate) async fn next(&mut self) -> Option<Result<Piece<'a>>> {
+        loop {
+            if let Some((chunk, start)) = &mut self.current {
+                let end = chunk.rows().len().min(start.saturating_add(self.rows_max));
+                if *start < end {
+                    let range = std::mem::replace(start, end)..end;
+                    return Some(Ok(Piece { chunk: chunk.clone(), range }));
+                }
+            }
+            match self.chunks.as_mut()?.next().await? {
+                Ok(rows) => self.current = Some((Chunk::Owned(rows), 0)),
+                Err(error) => return Some(Err(error)),
+            }
         }
     }
 }
 
 impl<'a, R: Rows + ?Sized> From<&'a R> for Source<'a> {
     fn from(rows: &'a R) -> Self {
-        Self(Feed::Borrowed(Box::new(rows)))
+        Self(Feed::Borrowed(Arc::new(rows)))
     }
 }
 
@@ -377,10 +404,10 @@ mod tests {
     fn read(source: Source<'_>, columns: &[&str]) -> Result<Vec<String>> {
         let columns: Vec<FieldName> = columns.iter().map(|name| (*name).into()).collect();
         let mut rows = Vec::new();
-        let mut chunks = source.into_chunks();
-        while let Some(chunk) = block_on(chunks.next()) {
-            let chunk = chunk?;
-            chunk.rows().visit(&columns, 0..chunk.rows().len(), &mut |values| {
+        let mut pieces = source.into_pieces(3);
+        while let Some(piece) = block_on(pieces.next()) {
+            let Piece { chunk, range } = piece?;
+            chunk.rows().visit(&columns, range, &mut |values| {
                 let shown = values.iter().map(|value| match value {
                     Some(value) => serde_json::to_string(&value.clone().into_owned()).unwrap(),
                     None => "-".to_owned(),

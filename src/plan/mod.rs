@@ -3,10 +3,13 @@
 //! Planning is given a [`PriorState`](crate::PriorState) and cannot write. A plan is data: it can be looked at, written to a file, read back
 //! in another process, and carried out at most once.
 
+mod digest;
 mod guard;
 mod index;
+mod met;
 mod options;
 mod planner;
+mod read;
 mod spool;
 
 use std::{collections::HashSet, fmt, io, mem, sync::Arc};

@@ -1,6 +1,6 @@
 //! How a plan is made.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, num::NonZero, sync::Arc, thread, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,7 @@ pub struct PlanOptions {
     pub(crate) missing: MissingPolicy,
     pub(crate) rejected: RejectedPolicy,
     pub(crate) leave_late: bool,
+    threads: Option<usize>,
     pub(crate) observer: Option<Observer>,
     pub(crate) host: Arc<dyn Host>,
 }
@@ -104,6 +105,7 @@ impl Default for PlanOptions {
             missing: MissingPolicy::default(),
             rejected: RejectedPolicy::default(),
             leave_late: false,
+            threads: None,
             observer: None,
             host: SystemHost::shared(),
         }
@@ -163,6 +165,21 @@ impl PlanOptions {
     pub fn leave_late(mut self) -> Self {
         self.leave_late = true;
         self
+    }
+
+    /// How many threads compare rows with the state, at least one; by default as many as the machine has cores.
+    ///
+    /// They are tokio's blocking threads for a source that hands out its rows, and without tokio the caller's own. For
+    /// rows that are borrowed they are threads of the plan's own, for which the caller's waits a few milliseconds at a time.
+    /// The plan is the same for any number.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    pub(super) fn threads_wanted(&self) -> usize {
+        let cores = || thread::available_parallelism().map_or(1, NonZero::get);
+        self.threads.unwrap_or_else(cores).max(1)
     }
 
     /// Who is told what happens, while planning and while the plan is carried out.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use hashbrown::HashMap;
 
 use crate::{
@@ -13,23 +13,32 @@ use crate::{
     fingerprint::{Fingerprinter, KeyHash, RowFingerprint, Secret, Slot},
     mapping::{Invalid, Mapped, Mapper, Mapping},
     plan::{
-        Counts, DuplicatePolicy, FORMAT, Head, MissingPolicy, PROBLEMS_KEPT, Plan, PlanOptions, index::Index,
+        Counts, DuplicatePolicy, FORMAT, Head, MissingPolicy, PROBLEMS_KEPT, Plan, PlanOptions,
+        digest::{Differing, Digested, Digester, Keyed, Other},
+        index::{Index, IndexBuilder, Place, Seen},
+        met::{Counted, Met, MetRows},
+        read::{ROWS_A_PIECE, digested},
         spool::Spooler,
     },
     record::Key,
-    rows::{Rows, Source},
+    rows::{Piece, Pieces, Source},
     seal::Sealer,
     state::{
-        Header, PriorState,
+        Header, PriorState, RowState,
         header::Bytes,
         record::{Doubt, Mark, Rejection, RowRecord},
     },
 };
 
-/// Rows that are looked up one by one before the whole state is read instead.
-const LOADED_MAX: u64 = 20_000;
+/// To look one row up costs about as much as to read so many in a scan of the whole state.
+const SCANNED_FOR_ONE_LOADED: u64 = 64;
+/// The fewest rows that are looked up one by one before the whole state is read instead.
+const LOADED_MIN: u64 = 1024;
 
-/// Rows that are compared with the state at once.
+/// Rows that an index makes room for before it has seen them, whatever the state says of itself.
+const ROWS_FORESEEN: usize = 1 << 26;
+
+/// Records that are loaded at once.
 const AT_ONCE: usize = 1024;
 
 /// Compares a source with what the destination has acknowledged, and plans what to send.
@@ -65,12 +74,9 @@ pub async fn plan<'a>(
     prior: &dyn PriorState,
     options: &PlanOptions,
 ) -> Result<Plan> {
-    let mut chunks = source.into().into_chunks();
-    let is_big = chunks.len().is_some_and(|rows| rows as u64 > LOADED_MAX);
-    let mut planner = Planner::new(mapping, prior, options, is_big).await?;
-    while let Some(chunk) = chunks.next().await {
-        planner.take(chunk?.rows()).await?;
-    }
+    let pieces = source.into().into_pieces(ROWS_A_PIECE);
+    let mut planner = Planner::new(mapping, prior, options, pieces.len()).await?;
+    planner.read(pieces).await?;
     planner.finish().await
 }
 
@@ -78,7 +84,7 @@ struct Planner<'p> {
     prior: &'p dyn PriorState,
     options: &'p PlanOptions,
     header: Option<Header>,
-    mapper: Mapper,
+    digester: Digester,
     sealer: Sealer,
     head: Head,
     secret: Option<Secret>,
@@ -86,10 +92,9 @@ struct Planner<'p> {
     sealing: Secret,
     lookup: Lookup,
     /// Rows of which more is to be remembered than that they were unchanged.
-    met: HashMap<KeyHash, Met>,
+    met: MetRows,
     spooler: Spooler,
     now: SystemTime,
-    scratch: Vec<u8>,
     /// Which of the mapper's columns no row has had so far.
     unseen: Vec<bool>,
 }
@@ -98,60 +103,10 @@ struct Planner<'p> {
 enum Lookup {
     /// There is no state.
     Nothing,
-    /// Row by row.
-    Load,
-    /// From an index of all rows.
-    Index(Index),
-}
-
-/// A row of the source that was met.
-#[derive(Clone, Copy)]
-struct Met {
-    row: u64,
-    /// `None` for an invalid row.
-    print: Option<RowFingerprint>,
-    counted: Counted,
-    /// How many of its fields were counted as to be sent, and of those as to be cleared.
-    fields: u64,
-    cleared: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Counted {
-    Unchanged,
-    Held,
-    Added,
-    Changed,
-    /// Yet to be compared.
-    Pending,
-    Invalid,
-    /// Withheld because its key came twice.
-    Duplicate,
-}
-
-impl Met {
-    fn new(row: u64, print: Option<RowFingerprint>, counted: Counted) -> Self {
-        Self { row, print, counted, fields: 0, cleared: 0 }
-    }
-
-    fn is_valid(&self) -> bool {
-        self.counted != Counted::Invalid
-    }
-}
-
-impl From<ChangeKind> for Counted {
-    fn from(kind: ChangeKind) -> Self {
-        if kind == ChangeKind::Added { Self::Added } else { Self::Changed }
-    }
-}
-
-/// A row as it passes by.
-struct Digest {
-    at: usize,
-    row: u64,
-    hash: KeyHash,
-    key: Key,
-    print: RowFingerprint,
+    /// Row by row, until there are more than this.
+    Load { rows_max: u64 },
+    /// In an index of all rows; of each it is known whether the source had it.
+    Index(Seen),
 }
 
 impl<'p> Planner<'p> {
@@ -159,7 +114,7 @@ impl<'p> Planner<'p> {
         mapping: &Mapping,
         prior: &'p dyn PriorState,
         options: &'p PlanOptions,
-        is_big: bool,
+        rows: Option<usize>,
     ) -> Result<Self> {
         let target = mapping.target();
         // Of a described destination the key is a field of its own, whatever the column is called.
@@ -194,6 +149,7 @@ impl<'p> Planner<'p> {
         let mapper = Mapper::new(mapping, &assigned, Fingerprinter::new(&secret)?)?;
         let sealed_before = header.as_ref().is_some_and(|header| header.seals);
         let seals = sealed_before || options.remove_absent;
+        let seals_anew = header.is_some() && seals && !sealed_before;
         let head = Head {
             format: FORMAT,
             identity,
@@ -211,7 +167,7 @@ impl<'p> Planner<'p> {
                 .unwrap_or_default(),
             refusals: Vec::new(),
             seals,
-            seals_anew: header.is_some() && seals && !sealed_before,
+            seals_anew,
             guards: options.guards.clone(),
             known: header.as_ref().map_or(0, |header| header.rows),
             waived: false,
@@ -222,19 +178,24 @@ impl<'p> Planner<'p> {
             problems: Vec::new(),
             asks: 0,
         };
+        let rows_max = (head.known / SCANNED_FOR_ONE_LOADED).max(LOADED_MIN);
+        let is_big = rows.is_some_and(|rows| rows as u64 > rows_max);
         let mut planner = Self {
             prior,
             options,
-            mapper,
+            digester: Digester {
+                mapper: Arc::new(mapper),
+                index: Arc::new(Index::of([])?),
+                all_differ: seals_anew,
+            },
             sealer: Sealer::new(&secret)?,
             sealing: secret.clone(),
             head,
             secret: (!is_generated).then_some(secret).filter(|_| options.secret.is_some()),
-            lookup: if header.is_some() { Lookup::Load } else { Lookup::Nothing },
-            met: HashMap::new(),
+            lookup: if header.is_some() { Lookup::Load { rows_max } } else { Lookup::Nothing },
+            met: MetRows::default(),
             spooler: Spooler::new(options.memory_max),
             now: options.host.wall(),
-            scratch: Vec::new(),
             unseen: Vec::new(),
             header,
         };
@@ -246,98 +207,198 @@ impl<'p> Planner<'p> {
         Ok(planner)
     }
 
-    async fn scan(&mut self) -> Result<()> {
-        let mut rows = Vec::new();
-        let mut chunks = self.prior.scan();
-        while let Some(chunk) = chunks.try_next().await? {
-            rows.extend(chunk);
-        }
-        self.lookup = Lookup::Index(Index::new(rows));
-        Ok(())
-    }
-
-    /// Plans the rows of a chunk.
-    async fn take(&mut self, rows: &dyn Rows) -> Result<()> {
-        for start in (0..rows.len()).step_by(AT_ONCE) {
-            let range = start..rows.len().min(start + AT_ONCE);
-            let digests = self.digest(rows, range)?;
-            if matches!(self.lookup, Lookup::Load) && self.head.counts.rows > LOADED_MAX {
+    /// Reads the source to its end.
+    async fn read(&mut self, mut pieces: Pieces<'_>) -> Result<()> {
+        while let Lookup::Load { rows_max } = self.lookup {
+            let Some(piece) = pieces.next().await.transpose()? else { return Ok(()) };
+            self.load_and_take(&piece).await?;
+            if self.head.counts.rows > rows_max {
                 self.scan().await?;
             }
-            self.compare(rows, digests).await?;
-            // Hashing a big source takes long; others on this thread have their turn in between.
+        }
+        let mut digested = digested(pieces, self.digester.clone(), self.options.threads_wanted());
+        while let Some(done) = digested.next().await {
+            let (piece, digested) = done?;
+            let states = self.states(&digested).await?;
+            self.take(&piece, digested, states)?;
+            // Others on this thread have their turn in between.
             crate::host::yield_once().await;
         }
         Ok(())
     }
 
-    /// Keys and fingerprints of the rows whose keys are usable and whose values fit.
-    fn digest(&mut self, rows: &dyn Rows, range: std::ops::Range<usize>) -> Result<Vec<Digest>> {
-        let mut digests = Vec::with_capacity(range.len());
-        let mut invalid = Vec::new();
-        let mut at = range.start;
-        let mut row = self.head.counts.rows;
-        let (mapper, scratch) = (&self.mapper, &mut self.scratch);
-        self.unseen.resize(mapper.columns().len(), true);
-        let (unseen, mut are_all_seen) = (&mut self.unseen, false);
-        rows.visit(mapper.columns(), range, &mut |values| {
-            row += 1;
-            if !are_all_seen {
-                unseen.iter_mut().zip(values).for_each(|(unseen, value)| *unseen &= value.is_none());
-                are_all_seen = !unseen.contains(&true);
-            }
-            match mapper.key(values) {
-                Err(reason) => invalid.push((row, None, reason)),
-                Ok(key) => {
-                    let hash = mapper.prints().key(&key);
-                    match mapper.row(values, scratch) {
-                        Ok(print) => digests.push(Digest { at, row, hash, key, print }),
-                        Err(reason) => invalid.push((row, Some((hash, key)), reason)),
-                    }
-                }
-            }
-            at += 1;
-            Ok(())
-        })?;
-        self.head.counts.rows = row;
-        for (row, key, reason) in invalid {
-            self.invalid(row, key, reason)?;
+    /// Reads the whole state, so that rows are looked up in memory from here on.
+    async fn scan(&mut self) -> Result<()> {
+        let known = usize::try_from(self.head.known).unwrap_or(usize::MAX);
+        let mut builder = IndexBuilder::with_capacity(known.min(ROWS_FORESEEN));
+        let mut chunks = self.prior.scan();
+        while let Some(chunk) = chunks.try_next().await? {
+            builder.extend(chunk);
         }
-        Ok(digests)
+        let index = builder.build()?;
+        let mut seen = Seen::none_of(&index);
+        for place in self.met.iter().filter_map(|(hash, _)| index.find(hash)) {
+            seen.mark(place);
+        }
+        self.digester.index = Arc::new(index);
+        self.lookup = Lookup::Index(seen);
+        Ok(())
     }
 
-    /// A row of which a value does not fit, or whose key is unusable.
-    fn invalid(&mut self, row: u64, key: Option<(KeyHash, Key)>, reason: Invalid) -> Result<()> {
-        self.head.counts.invalid += 1;
-        match key {
-            None => self.head.counts.keyless += 1,
-            Some((hash, key)) => {
-                let seen = self.see(hash);
-                let seen_before = seen.is_some_and(|(_, before)| before);
-                let is_unsettled = seen.is_some_and(|(hot, _)| hot == RowFingerprint::LOAD);
-                let first = self.met.get(&hash).copied();
-                match first.or_else(|| seen_before.then_some(Met::new(0, None, Counted::Unchanged))) {
-                    None => {
-                        self.met.insert(hash, Met::new(row, None, Counted::Invalid));
-                        self.seal(hash, key, is_unsettled)?;
-                    }
-                    Some(first) => match self.options.duplicates {
-                        // Both are named as invalid, which says it all.
-                        DuplicatePolicy::Withhold if !first.is_valid() => {}
-                        DuplicatePolicy::Withhold => self.clash(hash, key, first, row)?,
-                        DuplicatePolicy::First => {}
-                        // It is the last one so far, and the earlier ones are out of date.
-                        DuplicatePolicy::Last => {
-                            self.withdraw(first);
-                            self.met.insert(hash, Met::new(row, None, Counted::Invalid));
-                            self.seal(hash, key, is_unsettled)?;
-                        }
-                    },
-                }
+    /// Plans rows of which each is looked up on its own.
+    async fn load_and_take(&mut self, piece: &Piece<'_>) -> Result<()> {
+        let hashes = self.digester.hashes(piece.chunk.rows(), piece.range.clone())?;
+        let states = self.prior.load(&hashes).await?;
+        let known: HashMap<KeyHash, RowState> =
+            hashes.into_iter().zip(states).filter_map(|(hash, state)| Some((hash, state?))).collect();
+        let index = Index::of(known.iter().map(|(hash, state)| (*hash, state.fingerprint())))?;
+        self.digester.index = Arc::new(index);
+        let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
+        let states = digested.others.iter().map(|other| known.get(&other.keyed()?.hash).cloned()).collect();
+        self.take(piece, digested, states)
+    }
+
+    /// The records of rows that differ, which an index does not have.
+    async fn states(&self, digested: &Digested) -> Result<Vec<Option<RowState>>> {
+        let known =
+            |other: &Other| other.keyed().filter(|keyed| keyed.place.is_some()).map(|keyed| keyed.hash);
+        let hashes: Vec<KeyHash> = digested.others.iter().filter_map(known).collect();
+        if hashes.is_empty() {
+            return Ok(vec![None; digested.others.len()]);
+        }
+        let mut states = self.prior.load(&hashes).await?.into_iter();
+        Ok(digested.others.iter().map(|other| known(other).and_then(|_| states.next().flatten())).collect())
+    }
+
+    /// Plans a piece, row by row.
+    fn take(&mut self, piece: &Piece<'_>, digested: Digested, states: Vec<Option<RowState>>) -> Result<()> {
+        self.unseen.resize(digested.unseen.len(), true);
+        self.unseen.iter_mut().zip(&digested.unseen).for_each(|(unseen, is)| *unseen &= is);
+        let mut others = digested.others.into_iter().zip(states);
+        for (at, place) in (piece.range.start..).zip(digested.unchanged) {
+            self.head.counts.rows += 1;
+            if place != Place::NONE {
+                self.unchanged(piece, at, place)?;
+            } else if let Some((other, state)) = others.next() {
+                self.other(other, state)?;
             }
         }
-        self.invalid_problem(row, reason);
         Ok(())
+    }
+
+    /// A row that is what the state says, unless it is a second one.
+    fn unchanged(&mut self, piece: &Piece<'_>, at: usize, place: Place) -> Result<()> {
+        let row = self.head.counts.rows;
+        if let Lookup::Index(seen) = &mut self.lookup
+            && !seen.mark(place)
+        {
+            self.head.counts.unchanged += 1;
+            return Ok(());
+        }
+        let (hash, print) = self.digester.index.row(place);
+        if let Some(first) = self.first(hash, Some(print)) {
+            let digester = self.digester.clone();
+            let key = || digester.key(piece.chunk.rows(), at);
+            if !self.is_to_be_planned_again(hash, print, row, first, key)? {
+                return Ok(());
+            }
+        }
+        self.head.counts.unchanged += 1;
+        self.met.insert(hash, Met::new(row, Some(print), Counted::Unchanged))
+    }
+
+    fn other(&mut self, other: Other, state: Option<RowState>) -> Result<()> {
+        let row = self.head.counts.rows;
+        match other {
+            Other::Invalid(keyed, reason) => {
+                self.head.counts.invalid += 1;
+                match keyed {
+                    Some(keyed) => self.invalid(keyed, row)?,
+                    None => self.head.counts.keyless += 1,
+                }
+                self.invalid_problem(row, reason);
+                Ok(())
+            }
+            Other::Differs(differing) => self.differing(*differing, state, row),
+        }
+    }
+
+    /// Whether the state's row was met before, and as what.
+    fn met_before(&mut self, keyed: &Keyed) -> Option<Met> {
+        if let (Lookup::Index(seen), Some(place)) = (&mut self.lookup, keyed.place)
+            && !seen.mark(place)
+        {
+            return None;
+        }
+        let print = keyed.place.map(|place| self.digester.index.print(place));
+        self.first(keyed.hash, print)
+    }
+
+    /// What an earlier row of this key was. Of a row that the index marks as seen and nobody remembers, it is known that it
+    /// was what the state says.
+    fn first(&self, hash: KeyHash, hot: Option<RowFingerprint>) -> Option<Met> {
+        let is_seen = matches!(self.lookup, Lookup::Index(_)) && hot.is_some();
+        let unchanged = || is_seen.then_some(Met::new(0, hot, Counted::Unchanged));
+        self.met.get(hash).or_else(unchanged)
+    }
+
+    /// A row of which a value does not fit.
+    fn invalid(&mut self, keyed: Keyed, row: u64) -> Result<()> {
+        let is_unsettled =
+            keyed.place.is_some_and(|place| self.digester.index.print(place) == RowFingerprint::LOAD);
+        let first = self.met_before(&keyed);
+        let Keyed { key, hash, .. } = keyed;
+        let is_met = match (first, self.options.duplicates) {
+            (None, _) => false,
+            // Both are named as invalid, which says it all.
+            (Some(first), DuplicatePolicy::Withhold) if !first.is_valid() => true,
+            (Some(first), DuplicatePolicy::Withhold) => {
+                return self.clash(hash, key, first, row);
+            }
+            (Some(_), DuplicatePolicy::First) => true,
+            // It is the last one so far, and the earlier ones are out of date.
+            (Some(first), DuplicatePolicy::Last) => {
+                self.withdraw(first);
+                false
+            }
+        };
+        if is_met {
+            return Ok(());
+        }
+        self.met.insert(hash, Met::new(row, None, Counted::Invalid))?;
+        self.seal(hash, key, is_unsettled)
+    }
+
+    /// A row that is not what the state says.
+    fn differing(&mut self, differing: Differing, state: Option<RowState>, row: u64) -> Result<()> {
+        let Differing { keyed, print, mapped } = differing;
+        let hash = keyed.hash;
+        if let Some(first) = self.met_before(&keyed)
+            && !self.is_to_be_planned_again(hash, print, row, first, || Ok(keyed.key.clone()))?
+        {
+            return Ok(());
+        }
+        let record = state.map(|state| state.record()).transpose()?;
+        let before = (self.head.counts.fields, self.head.counts.cleared);
+        let planned = self.plan_row(keyed, print, row, mapped, record.as_ref())?;
+        let counted = planned.unwrap_or_else(|reason| {
+            self.invalid_problem(row, reason);
+            Counted::Invalid
+        });
+        let counts = &mut self.head.counts;
+        match counted {
+            Counted::Unchanged => counts.unchanged += 1,
+            Counted::Held => counts.held += 1,
+            Counted::Added => counts.added += 1,
+            Counted::Changed => counts.changed += 1,
+            Counted::Invalid => counts.invalid += 1,
+            Counted::Duplicate => {}
+        }
+        // A row has no more fields than there are slots.
+        let few = |fields: u64| u16::try_from(fields).unwrap_or(u16::MAX);
+        let (fields, cleared) = (few(counts.fields - before.0), few(counts.cleared - before.1));
+        let print = (counted != Counted::Invalid).then_some(print);
+        self.met.insert(hash, Met { row, print, counted, fields, cleared })
     }
 
     /// Has the key of a row that is not sent sealed as well, if it may lack that.
@@ -359,107 +420,16 @@ impl<'p> Planner<'p> {
         });
     }
 
-    fn see(&mut self, hash: KeyHash) -> Option<(RowFingerprint, bool)> {
-        match &mut self.lookup {
-            Lookup::Index(index) => index.see(hash),
-            Lookup::Nothing | Lookup::Load => None,
-        }
-    }
-
-    /// Compares digests with the state, and plans the rows that differ.
-    async fn compare(&mut self, rows: &dyn Rows, digests: Vec<Digest>) -> Result<()> {
-        let mut differing = Vec::new();
-        let hashes: Vec<KeyHash> = digests.iter().map(|digest| digest.hash).collect();
-        let mut loaded = match &self.lookup {
-            Lookup::Load => self.prior.load(&hashes).await?.into_iter().map(Some).collect(),
-            Lookup::Nothing | Lookup::Index(_) => vec![None; digests.len()],
-        };
-        for (digest, loaded) in digests.into_iter().zip(&mut loaded) {
-            let (hot, seen) = match (self.see(digest.hash), loaded.as_ref()) {
-                (Some((hot, seen)), _) => (Some(hot), seen),
-                (None, Some(row)) => (row.as_ref().map(crate::state::RowState::fingerprint), false),
-                (None, None) => (None, false),
-            };
-            let first = self.met.get(&digest.hash).copied();
-            let first = first.or_else(|| {
-                // An unchanged row is remembered by its bit alone, and it had the state's fingerprint.
-                seen.then_some(Met::new(0, hot, Counted::Unchanged))
-            });
-            if let Some(first) = first
-                && !self.is_to_be_planned_again(&digest, first)?
-            {
-                continue;
-            }
-            let unchanged = hot == Some(digest.print) && !self.head.seals_anew;
-            if unchanged {
-                self.head.counts.unchanged += 1;
-                if matches!(self.lookup, Lookup::Load) || first.is_some() {
-                    let met = Met::new(digest.row, Some(digest.print), Counted::Unchanged);
-                    self.met.insert(digest.hash, met);
-                }
-            } else {
-                let met = Met::new(digest.row, Some(digest.print), Counted::Pending);
-                self.met.insert(digest.hash, met);
-                differing.push((digest, loaded.take().flatten()));
-            }
-        }
-        self.load_records(&mut differing).await?;
-        for (digest, state) in differing {
-            // A later row of the same chunk may have clashed with it, or taken its place.
-            let is_pending = |met: &Met| met.row == digest.row && met.counted == Counted::Pending;
-            if !self.met.get(&digest.hash).is_some_and(is_pending) {
-                continue;
-            }
-            let record = state.map(|state| state.record()).transpose()?;
-            let mut mapped = None;
-            rows.visit(self.mapper.columns(), digest.at..digest.at + 1, &mut |values| {
-                mapped = Some(self.mapper.mapped(values));
-                Ok(())
-            })?;
-            let (row, hash, print) = (digest.row, digest.hash, digest.print);
-            let before = (self.head.counts.fields, self.head.counts.cleared);
-            let planned = match mapped {
-                Some(Ok(mapped)) => self.plan_row(digest, mapped, record.as_ref())?,
-                Some(Err(reason)) => Err(reason),
-                None => continue,
-            };
-            let counted = planned.unwrap_or_else(|reason| {
-                self.invalid_problem(row, reason);
-                Counted::Invalid
-            });
-            let print = (counted != Counted::Invalid).then_some(print);
-            let fields = self.head.counts.fields - before.0;
-            let cleared = self.head.counts.cleared - before.1;
-            self.met.insert(hash, Met { row, print, counted, fields, cleared });
-            let counts = &mut self.head.counts;
-            match counted {
-                Counted::Unchanged => counts.unchanged += 1,
-                Counted::Held => counts.held += 1,
-                Counted::Added => counts.added += 1,
-                Counted::Changed => counts.changed += 1,
-                Counted::Invalid => counts.invalid += 1,
-                Counted::Duplicate | Counted::Pending => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Loads the records of rows of which an index gave only the fingerprints.
-    async fn load_records(&self, differing: &mut [(Digest, Option<crate::state::RowState>)]) -> Result<()> {
-        if !matches!(self.lookup, Lookup::Index(_)) {
-            return Ok(());
-        }
-        let hashes: Vec<KeyHash> = differing.iter().map(|(digest, _)| digest.hash).collect();
-        let states = self.prior.load(&hashes).await?;
-        for ((_, state), loaded) in differing.iter_mut().zip(states) {
-            *state = loaded;
-        }
-        Ok(())
-    }
-
     /// A key came twice. Counts the row, and says whether it takes the place of the first one.
-    fn is_to_be_planned_again(&mut self, digest: &Digest, first: Met) -> Result<bool> {
-        if first.print == Some(digest.print) && first.counted != Counted::Duplicate {
+    fn is_to_be_planned_again(
+        &mut self,
+        hash: KeyHash,
+        print: RowFingerprint,
+        row: u64,
+        first: Met,
+        key: impl FnOnce() -> Result<Key>,
+    ) -> Result<bool> {
+        if first.print == Some(print) && first.counted != Counted::Duplicate {
             self.head.counts.duplicate += 1;
             return Ok(false);
         }
@@ -467,21 +437,15 @@ impl<'p> Planner<'p> {
             DuplicatePolicy::Withhold => {
                 self.head.counts.duplicate += 1;
                 self.head.counts.withheld += 1;
-                self.clash(digest.hash, digest.key.clone(), first, digest.row)?;
+                self.clash(hash, key()?, first, row)?;
                 false
             }
-            // Invalid rows are met ahead of the others of their chunk.
             DuplicatePolicy::First if first.is_valid() => {
-                self.head.counts.duplicate += 1;
-                false
-            }
-            DuplicatePolicy::Last if first.row > digest.row => {
                 self.head.counts.duplicate += 1;
                 false
             }
             DuplicatePolicy::First | DuplicatePolicy::Last => {
                 self.withdraw(first);
-                self.met.remove(&digest.hash);
                 true
             }
         })
@@ -496,7 +460,7 @@ impl<'p> Planner<'p> {
         self.withdraw(first);
         self.head.counts.withheld += self.head.counts.duplicate - before;
         let counted = if first.counted == Counted::Invalid { Counted::Invalid } else { Counted::Duplicate };
-        self.met.insert(hash, Met { counted, print: None, ..first });
+        self.met.insert(hash, Met { counted, print: None, ..first })?;
         let earlier = match first.row {
             0 => "an earlier row".to_owned(),
             earlier => format!("row {earlier}"),
@@ -517,15 +481,14 @@ impl<'p> Planner<'p> {
         let counts = &mut self.head.counts;
         match met.counted {
             Counted::Invalid | Counted::Duplicate => return,
-            Counted::Pending => {}
             Counted::Unchanged => counts.unchanged -= 1,
             Counted::Held => counts.held -= 1,
             Counted::Added => counts.added -= 1,
             Counted::Changed => counts.changed -= 1,
         }
         counts.duplicate += 1;
-        counts.fields -= met.fields;
-        counts.cleared -= met.cleared;
+        counts.fields -= u64::from(met.fields);
+        counts.cleared -= u64::from(met.cleared);
         if met.row > 0 {
             self.spooler.withdraw(met.row);
         }
@@ -534,7 +497,9 @@ impl<'p> Planner<'p> {
     /// Plans a row that is not what the state says, and says how it counts.
     fn plan_row(
         &mut self,
-        digest: Digest,
+        keyed: Keyed,
+        print: RowFingerprint,
+        row: u64,
         mut mapped: Mapped,
         record: Option<&RowRecord>,
     ) -> Result<std::result::Result<Counted, Invalid>> {
@@ -543,7 +508,7 @@ impl<'p> Planner<'p> {
             // Values for creation matter to nobody where nothing is created.
             mapped.on_create = Ok(Vec::new());
         }
-        let prints = self.mapper.prints();
+        let prints = self.digester.mapper.prints();
         let creation = &self.head.creation;
         let on_create = || {
             mapped
@@ -567,8 +532,8 @@ impl<'p> Planner<'p> {
             },
         );
         let may_lack = record.is_some_and(|record| record.sealed_key().is_none());
-        let mut entry = Entry::new(Step::Send, ChangeKind::Added, digest.hash, digest.key, digest.row);
-        entry.print = digest.print.to_u64();
+        let mut entry = Entry::new(Step::Send, ChangeKind::Added, keyed.hash, keyed.key, row);
+        entry.print = print.to_u64();
         Ok(Ok(match verdict {
             Verdict::Unchanged { settle } => {
                 if settle || self.head.seals_anew {
@@ -654,16 +619,17 @@ impl<'p> Planner<'p> {
 
     /// Rows that the source does not have: removed if it is complete, resolved if they are in doubt.
     async fn plan_absent(&mut self) -> Result<()> {
-        let Lookup::Index(index) = &self.lookup else { return Ok(()) };
+        let Lookup::Index(seen) = &self.lookup else { return Ok(()) };
         let resolves = self.resolves();
         let removes = self.options.remove_absent;
         let unplanned = |met: &Met| matches!(met.counted, Counted::Invalid | Counted::Duplicate);
-        let gone = index.unseen().filter(|(hash, hot)| {
-            !self.met.contains_key(hash) && (removes || (resolves && *hot == RowFingerprint::LOAD))
-        });
+        let gone = seen
+            .unseen()
+            .map(|place| self.digester.index.row(place))
+            .filter(|(_, hot)| removes || (resolves && *hot == RowFingerprint::LOAD));
         let mut absent: Vec<(KeyHash, bool)> = gone.map(|(hash, _)| (hash, true)).collect();
         if resolves {
-            absent.extend(self.met.iter().filter(|(_, met)| unplanned(met)).map(|(hash, _)| (*hash, false)));
+            absent.extend(self.met.iter().filter(|(_, met)| unplanned(met)).map(|(hash, _)| (hash, false)));
             absent.sort_unstable();
         }
         for part in absent.chunks(AT_ONCE) {
@@ -738,11 +704,11 @@ impl<'p> Planner<'p> {
         if self.head.counts.rows == 0 {
             return Ok(());
         }
-        let columns = self.mapper.columns().iter().zip(&self.unseen);
+        let columns = self.digester.mapper.columns().iter().zip(&self.unseen);
         let unseen: Vec<_> =
             columns.filter(|(_, unseen)| **unseen).map(|(column, _)| column.clone()).collect();
         for column in unseen {
-            if Some(&column) == self.mapper.columns().first() {
+            if Some(&column) == self.digester.mapper.columns().first() {
                 return Err(Error::config(format!(
                     "no row of the source has the column `{column}`, which is the key: check its name in the mapping"
                 )));

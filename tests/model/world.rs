@@ -7,8 +7,8 @@ use std::{
 };
 
 use reverse_etl::{
-    Key, KeyHash, Secret, Value,
-    fingerprint::{Fingerprinter, write_pair},
+    KeyHash, Secret, Value,
+    fingerprint::{Fingerprinter, Pairs},
     state::record::RowRecord,
 };
 
@@ -266,7 +266,7 @@ impl Shared {
             settled_at: vec![0; keys],
             forgotten: vec![BTreeMap::new(); keys],
             removable: vec![false; keys],
-            hashes: (0..keys).map(|key| prints.key(&Key::new(email(key)))).collect(),
+            hashes: (0..keys).map(|key| prints.key(&email(key))).collect(),
             prints,
             violation: None,
             trace,
@@ -441,8 +441,8 @@ impl World {
 
     /// The fingerprint of a value in a slot.
     pub(crate) fn print(&self, slot: u16, value: Option<&Value>) -> u64 {
-        let mut pair = Vec::new();
-        write_pair(&mut pair, slot, &value.unwrap_or(&Value::Null).as_ref());
+        let mut pair = Pairs::new();
+        pair.push(slot, &value.unwrap_or(&Value::Null).as_ref());
         self.prints.field(&pair)
     }
 

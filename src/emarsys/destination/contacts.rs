@@ -347,9 +347,9 @@ fn read_value(field: &Field, value: &Json) -> Option<Value> {
         scalar => Value::from(text(scalar)?),
     };
     let is_converted = matches!(field.application_type, ApplicationType::Numeric);
-    let converted = is_converted.then(|| fields::kind(field, &[]).convert(value.as_ref()).ok()).flatten();
-    let converted = converted.map(crate::ValueRef::into_owned);
-    Some(converted.unwrap_or(value))
+    let kind = fields::kind(field, &[]);
+    let converted = kind.convert(value.as_ref()).ok().filter(|_| is_converted);
+    Some(converted.map(crate::ValueRef::into_owned).unwrap_or(value))
 }
 
 fn looked_up<T>(found: Lookup<T>, record: impl FnOnce(T) -> Record) -> Result<Option<Record>> {

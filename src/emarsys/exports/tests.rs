@@ -263,11 +263,11 @@ async fn waiting_and_reading_can_be_done_in_a_task() {
 async fn rows_are_a_source() {
     let (client, _) = client([csv("user_id,Email\n700001,ada@shop.test\n"), csv("")]);
     let source = crate::Source::stream(client.exports().download(ExportId::new(4711)));
-    let mut chunks = source.into_chunks();
-    let chunk = chunks.next().await.unwrap().unwrap();
+    let mut pieces = source.into_pieces(10);
+    let piece = pieces.next().await.unwrap().unwrap();
     let mut seen = Vec::new();
     let columns = ["Email".into(), "user_id".into()];
-    let visited = chunk.rows().visit(&columns, 0..1, &mut |values| {
+    let visited = piece.chunk.rows().visit(&columns, piece.range, &mut |values| {
         seen.extend(
             values.iter().map(|value| serde_json::to_value(value.clone().unwrap().into_owned()).unwrap()),
         );
@@ -275,7 +275,7 @@ async fn rows_are_a_source() {
     });
     visited.unwrap();
     assert_eq!(seen, ["ada@shop.test", "700001"]);
-    assert!(chunks.next().await.is_none());
+    assert!(pieces.next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,12 +9,12 @@ use std::{
 };
 
 use reverse_etl::{
-    Key, KeyHash, Secret, Value,
+    KeyHash, Secret, Value,
     emarsys::{
         ContactId, FieldId, ListId,
         sandbox::{Sandbox, StoredContact},
     },
-    fingerprint::{Fingerprinter, write_pair},
+    fingerprint::{Fingerprinter, Pairs},
     state::record::RowRecord,
 };
 use serde_json::Value as Json;
@@ -235,7 +235,7 @@ impl World {
             slots: BTreeMap::new(),
             slot_of: BTreeMap::new(),
             alone: temper.tells_limit,
-            hashes: (0..count).map(|key| prints.key(&Key::new(email(key)))).collect(),
+            hashes: (0..count).map(|key| prints.key(&email(key))).collect(),
             prints,
             first_pause: Duration::ZERO,
             violation: None,
@@ -316,8 +316,8 @@ impl World {
     /// Whether a value in the account is what has this fingerprint in a slot.
     pub(crate) fn is_of(&self, print: u64, slot: u16, stored: &Json) -> bool {
         let print_of = |value: &Value| {
-            let mut pair = Vec::new();
-            write_pair(&mut pair, slot, &value.as_ref());
+            let mut pair = Pairs::new();
+            pair.push(slot, &value.as_ref());
             self.prints.field(&pair)
         };
         let value = match stored {
@@ -335,8 +335,8 @@ impl World {
             Json::Number(number) => Value::from(number.to_string()),
             _ => Value::Null,
         };
-        let mut pair = Vec::new();
-        write_pair(&mut pair, slot, &value.as_ref());
+        let mut pair = Pairs::new();
+        pair.push(slot, &value.as_ref());
         self.prints.field(&pair)
     }
 

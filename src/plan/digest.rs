@@ -1,0 +1,180 @@
+//! Digest: what a stretch of rows is to the state, found without it being changed, on any thread.
+//!
+//! A row that is what the state says leaves nothing but its place in the index. One that differs leaves its mapped values.
+
+use std::{ops::Range, sync::Arc};
+
+use crate::{
+    Error, ErrorKind, Result,
+    fingerprint::{KeyHash, Pairs, RowFingerprint},
+    mapping::{Invalid, Mapped, Mapper},
+    plan::index::{Index, Place},
+    record::{Key, ValueRef},
+    rows::Rows,
+};
+
+/// Rows that are hashed before they are looked up: so many look-ups are under way at once.
+const BLOCK: usize = 1024;
+
+/// What every thread is given.
+#[derive(Clone)]
+pub(super) struct Digester {
+    pub(super) mapper: Arc<Mapper>,
+    pub(super) index: Arc<Index>,
+    /// Every row is to be looked at, also one that is what the state says.
+    pub(super) all_differ: bool,
+}
+
+/// What rows are, in their order.
+pub(super) struct Digested {
+    /// For each row its place if it is what the state says, else [`Place::NONE`].
+    pub(super) unchanged: Vec<Place>,
+    /// The other rows.
+    pub(super) others: Vec<Other>,
+    /// Which columns no row had.
+    pub(super) unseen: Vec<bool>,
+}
+
+/// A row that is not what the state says.
+pub(super) enum Other {
+    Differs(Box<Differing>),
+    /// A value does not fit, or the key is unusable.
+    Invalid(Option<Keyed>, Invalid),
+}
+
+/// A row by its key.
+pub(super) struct Keyed {
+    pub(super) key: Key,
+    pub(super) hash: KeyHash,
+    /// Where the state has it.
+    pub(super) place: Option<Place>,
+}
+
+pub(super) struct Differing {
+    pub(super) keyed: Keyed,
+    pub(super) print: RowFingerprint,
+    pub(super) mapped: Mapped,
+}
+
+impl Other {
+    pub(super) fn keyed(&self) -> Option<&Keyed> {
+        match self {
+            Self::Differs(differing) => Some(&differing.keyed),
+            Self::Invalid(keyed, _) => keyed.as_ref(),
+        }
+    }
+}
+
+impl Digester {
+    pub(super) fn digest(&self, rows: &dyn Rows, range: Range<usize>) -> Result<Digested> {
+        let mut digested = Digested {
+            unchanged: Vec::with_capacity(range.len()),
+            others: Vec::new(),
+            unseen: vec![true; self.mapper.columns().len()],
+        };
+        let mut pairs = Pairs::new();
+        let mut hashes = Vec::with_capacity(BLOCK.min(range.len()));
+        for start in range.clone().step_by(BLOCK) {
+            let block = start..range.end.min(start + BLOCK);
+            hashes.clear();
+            self.hash(rows, block.clone(), &mut pairs, &mut hashes, &mut digested.unseen)?;
+            if hashes.len() != block.len() {
+                return Err(Error::new(
+                    ErrorKind::Source,
+                    format!(
+                        "a chunk of the source gave {} rows of {} that it was asked for: mend its `Rows::visit`",
+                        hashes.len(),
+                        block.len()
+                    ),
+                ));
+            }
+            let found = digested.unchanged.len();
+            digested.unchanged.extend(hashes.iter().map(|hashes| self.unchanged(*hashes)));
+            let mut at = found;
+            while let Some(others) = next_others(&digested.unchanged[at..]) {
+                let range = start - found + at + others.start..start - found + at + others.end;
+                rows.visit(self.mapper.columns(), range, &mut |values| {
+                    digested.others.push(self.other(values, &mut pairs));
+                    Ok(())
+                })?;
+                at += others.end;
+            }
+        }
+        Ok(digested)
+    }
+
+    /// The hash of each row's key, and the row's fingerprint; none for an invalid row.
+    fn hash(
+        &self,
+        rows: &dyn Rows,
+        range: Range<usize>,
+        pairs: &mut Pairs,
+        hashes: &mut Vec<Option<(KeyHash, RowFingerprint)>>,
+        unseen: &mut [bool],
+    ) -> Result<()> {
+        let mapper = &*self.mapper;
+        let mut are_all_seen = false;
+        rows.visit(mapper.columns(), range, &mut |values| {
+            if !are_all_seen {
+                unseen.iter_mut().zip(values).for_each(|(unseen, value)| *unseen &= value.is_none());
+                are_all_seen = !unseen.contains(&true);
+            }
+            let hash = mapper.key(values).map(|key| mapper.prints().key(&key));
+            hashes.push(hash.and_then(|hash| Ok((hash, mapper.row(values, pairs)?))).ok());
+            Ok(())
+        })
+    }
+
+    fn unchanged(&self, hashes: Option<(KeyHash, RowFingerprint)>) -> Place {
+        let unchanged = hashes.filter(|_| !self.all_differ).and_then(|(hash, print)| {
+            self.index.find(hash).filter(|place| self.index.print(*place) == print)
+        });
+        unchanged.unwrap_or(Place::NONE)
+    }
+
+    fn other(&self, values: &[Option<ValueRef<'_>>], pairs: &mut Pairs) -> Other {
+        let keyed = self.mapper.key(values).map(|key| {
+            let hash = self.mapper.prints().key(&key);
+            Keyed { key: Key::new(key), hash, place: self.index.find(hash) }
+        });
+        let keyed = match keyed {
+            Ok(keyed) => keyed,
+            Err(reason) => return Other::Invalid(None, reason),
+        };
+        let mapped =
+            self.mapper.row(values, pairs).and_then(|print| Ok((print, self.mapper.mapped(values)?)));
+        match mapped {
+            Ok((print, mapped)) => Other::Differs(Box::new(Differing { keyed, print, mapped })),
+            Err(reason) => Other::Invalid(Some(keyed), reason),
+        }
+    }
+
+    /// The hashes of the usable keys.
+    pub(super) fn hashes(&self, rows: &dyn Rows, range: Range<usize>) -> Result<Vec<KeyHash>> {
+        let mut hashes = Vec::with_capacity(range.len());
+        rows.visit(self.mapper.columns(), range, &mut |values| {
+            hashes.extend(self.mapper.key(values).map(|key| self.mapper.prints().key(&key)));
+            Ok(())
+        })?;
+        Ok(hashes)
+    }
+
+    /// The key of one row, in clear text.
+    pub(super) fn key(&self, rows: &dyn Rows, at: usize) -> Result<Key> {
+        let mut found = Key::new("");
+        rows.visit(self.mapper.columns(), at..at + 1, &mut |values| {
+            if let Ok(key) = self.mapper.key(values) {
+                found = Key::new(key);
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
+
+/// The next stretch of rows that are not unchanged.
+fn next_others(unchanged: &[Place]) -> Option<Range<usize>> {
+    let start = unchanged.iter().position(|place| *place == Place::NONE)?;
+    let length = unchanged[start..].iter().position(|place| *place != Place::NONE);
+    Some(start..length.map_or(unchanged.len(), |length| start + length))
+}

@@ -1,0 +1,127 @@
+//! The rows of a source that were met, as far as more is to be remembered than that they were unchanged.
+
+use hashbrown::HashTable;
+
+use crate::{
+    Error, Result,
+    change::ChangeKind,
+    fingerprint::{KeyHash, RowFingerprint},
+};
+
+/// A row of the source that was met.
+#[derive(Clone, Copy)]
+pub(super) struct Met {
+    /// Its number; 0 if it is not remembered.
+    pub(super) row: u64,
+    /// `None` for a row whose values do not matter: an invalid one, or one of several that are withheld.
+    pub(super) print: Option<RowFingerprint>,
+    pub(super) counted: Counted,
+    /// How many of its fields were counted as to be sent, and of those as to be cleared.
+    pub(super) fields: u16,
+    pub(super) cleared: u16,
+}
+
+/// What a row was counted as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    Unchanged,
+    Held,
+    Added,
+    Changed,
+    Invalid,
+    /// Withheld because its key came twice.
+    Duplicate,
+}
+
+impl Met {
+    pub(super) fn new(row: u64, print: Option<RowFingerprint>, counted: Counted) -> Self {
+        Self { row, print, counted, fields: 0, cleared: 0 }
+    }
+
+    pub(super) fn is_valid(&self) -> bool {
+        self.counted != Counted::Invalid
+    }
+}
+
+impl From<ChangeKind> for Counted {
+    fn from(kind: ChangeKind) -> Self {
+        if kind == ChangeKind::Added { Self::Added } else { Self::Changed }
+    }
+}
+
+/// Rows by the hash of their key, in about 45 bytes each: where everything is new, all of a source is in here.
+#[derive(Default)]
+pub(super) struct MetRows {
+    rows: Vec<Packed>,
+    /// Places in `rows`. Key hashes are as good as random, so half of one is its own hash.
+    places: HashTable<u32>,
+}
+
+/// A row without the gaps that a `u128` and an `Option` would leave.
+struct Packed {
+    hash: [u64; 2],
+    row: u64,
+    print: u64,
+    fields: u16,
+    cleared: u16,
+    counted: Counted,
+}
+
+impl Packed {
+    fn new(hash: KeyHash, met: Met) -> Self {
+        let Met { row, print, counted, fields, cleared } = met;
+        let print = print.unwrap_or(RowFingerprint::LOAD).to_u64();
+        Self { hash: halves(hash), row, print, fields, cleared, counted }
+    }
+
+    fn hash(&self) -> KeyHash {
+        let [low, high] = self.hash;
+        KeyHash::from_u128(u128::from(high) << 64 | u128::from(low))
+    }
+
+    fn met(&self) -> Met {
+        let print = Some(RowFingerprint::from_u64(self.print)).filter(|print| print.is_settled());
+        Met { row: self.row, print, counted: self.counted, fields: self.fields, cleared: self.cleared }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "each half is taken on its own")]
+fn halves(hash: KeyHash) -> [u64; 2] {
+    [hash.to_u128() as u64, (hash.to_u128() >> 64) as u64]
+}
+
+impl MetRows {
+    pub(super) fn get(&self, hash: KeyHash) -> Option<Met> {
+        if self.rows.is_empty() {
+            return None;
+        }
+        let halves = halves(hash);
+        let place = self.places.find(halves[0], |place| self.rows[*place as usize].hash == halves)?;
+        Some(self.rows[*place as usize].met())
+    }
+
+    /// Remembers a row, in place of another one with its key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there are too many.
+    pub(super) fn insert(&mut self, hash: KeyHash, met: Met) -> Result<()> {
+        let (packed, halves) = (Packed::new(hash, met), halves(hash));
+        let rows = &mut self.rows;
+        if let Some(place) = self.places.find(halves[0], |place| rows[*place as usize].hash == halves) {
+            rows[*place as usize] = packed;
+            return Ok(());
+        }
+        let place = u32::try_from(rows.len()).map_err(|_| {
+            Error::config(
+                "more than four billion rows differ, which is more than a plan can hold: split the sync",
+            )
+        })?;
+        rows.push(packed);
+        self.places.insert_unique(halves[0], place, |place| rows[*place as usize].hash[0]);
+        Ok(())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (KeyHash, Met)> + '_ {
+        self.rows.iter().map(|packed| (packed.hash(), packed.met()))
+    }
+}
