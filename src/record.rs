@@ -2,7 +2,7 @@
 //!
 //! All of it is about people, so nothing here shows its content through `Debug`, and nothing implements `Display`.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, io::Write, sync::Arc};
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
@@ -230,6 +230,17 @@ impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         serde_json::Value::deserialize(deserializer).map(Self::from_json)
     }
+}
+
+/// The shortest decimal number that stands for `value`: 0.1 stays 0.1, and does not become 0.10000000149.
+pub(crate) fn widened(value: f32) -> f64 {
+    let mut digits = [0_u8; 32];
+    let mut rest = &mut digits[..];
+    // Too long for the buffer is no number.
+    let written = write!(rest, "{value:e}").ok().map(|()| rest.len());
+    let length = written.map_or(0, |rest| digits.len() - rest);
+    let text = std::str::from_utf8(&digits[..length]).unwrap_or_default();
+    text.parse().unwrap_or(f64::from(value))
 }
 
 macro_rules! value_from {

@@ -2,6 +2,8 @@
 //!
 //! A row is looked at and dropped. Only a row that turns out to have changed is ever copied.
 
+#[cfg(feature = "arrow")]
+mod arrow;
 mod serialize;
 
 use std::{borrow::Cow, fmt, ops::Range, sync::Arc};

@@ -12,7 +12,7 @@ use serde::{
     },
 };
 
-use crate::record::{FieldName, Record, Value};
+use crate::record::{FieldName, Record, Value, widened};
 
 /// Why a row is no record. It never says what is in the row: serde's own messages quote values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,8 +257,7 @@ impl Serializer for Values {
     }
 
     fn serialize_f32(self, value: f32) -> Result<Value, NoRecord> {
-        // The decimal number that it was written as: 0.1, and not 0.10000000149011612.
-        Ok(Value::Float(value.to_string().parse().unwrap_or(f64::from(value))))
+        Ok(Value::Float(widened(value)))
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<Value, NoRecord> {

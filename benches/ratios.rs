@@ -1,0 +1,187 @@
+//! How far planning is from what it cannot do without, as ratios of medians in one run.
+//!
+//! `cargo bench --features arrow --bench ratios`; `-- --rows 1000000 --rounds 9`. Each round measures everything once, in turn, so that a
+//! machine that is slower for a while is slower for all.
+
+use std::{collections::BTreeMap, hint::black_box, time::Instant};
+
+use arrow_array::{RecordBatch, StringArray};
+use reverse_etl::{
+    FieldName, Limits, Mapping, MemoryStore, Outcome, PlanOptions, Record, Rows, Secret, Source, ValueRef,
+    fingerprint::{Fingerprinter, Pairs},
+    plan,
+};
+use siphasher::{sip::SipHasher13, sip128::SipHasher13 as SipHasher13x128};
+
+#[path = "data/mod.rs"]
+mod data;
+
+const COLUMNS: usize = 10;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let (mut rows, mut rounds) = (1_000_000, 7);
+    while let Some(argument) = arguments.next() {
+        let value = arguments.next().ok_or("a number is missing")?.parse()?;
+        match argument.as_str() {
+            "--rows" => rows = value,
+            "--rounds" => rounds = value,
+            other => return Err(format!("{other} is unknown: --rows N, --rounds N").into()),
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let people = data::people(rows, 1);
+    let batches: Vec<RecordBatch> = people.batches(65_536);
+    let records: Vec<Record> = people.records();
+    let names: Vec<FieldName> = data::names();
+    let mapping = names[1..]
+        .iter()
+        .fold(Mapping::new("email"), |mapping, name| mapping.map(name.clone(), name.clone()));
+    let prints = Fingerprinter::new(&Secret::new([7; 32]))?;
+    let store = synced(&runtime, &records, &mapping)?;
+    let contiguous = Contiguous::of(&batches, &names)?;
+
+    let mut times: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for _ in 0..rounds {
+        let mut measure = |name: &'static str, work: &mut dyn FnMut()| {
+            let started = Instant::now();
+            work();
+            times.entry(name).or_default().push(started.elapsed().as_secs_f64() * 1e9 / rows as f64);
+        };
+        measure("hash", &mut || contiguous.hash());
+        measure("visit", &mut || visit(&batches, &names));
+        measure("floor", &mut || floor(&batches, &names, &prints));
+        let planned = |source: Source<'_>, threads: usize| {
+            let plan =
+                runtime.block_on(plan(source, &mapping, &store, &PlanOptions::default().threads(threads)));
+            let plan = plan.expect("it can be planned");
+            assert_eq!(plan.counts().unchanged, rows as u64);
+            black_box(plan);
+        };
+        let chunks = || {
+            Source::chunks(futures::stream::iter(batches.clone().into_iter().map(Ok::<_, std::io::Error>)))
+        };
+        measure("arrow, 1 thread", &mut || planned(chunks(), 1));
+        measure("arrow, 2 threads", &mut || planned(chunks(), 2));
+        measure("records, 1 thread", &mut || planned((&records).into(), 1));
+        measure("records, 2 threads", &mut || planned((&records).into(), 2));
+    }
+    let median = |name: &str| {
+        let mut times = times[name].clone();
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    for (name, _) in &times {
+        println!("{name:<20} {:>7.1} ns a row", median(name));
+    }
+    for (name, of, to) in [
+        ("floor : hash", "floor", "hash"),
+        ("arrow : floor", "arrow, 1 thread", "floor"),
+        ("arrow, 1 : 2 threads", "arrow, 1 thread", "arrow, 2 threads"),
+        ("records : arrow", "records, 1 thread", "arrow, 1 thread"),
+        ("records, 1 : 2 threads", "records, 1 thread", "records, 2 threads"),
+    ] {
+        println!("{name:<24} {:>5.2}", median(of) / median(to));
+    }
+    Ok(())
+}
+
+/// The bytes of each row's key, and of its pairs, one behind the other.
+struct Contiguous {
+    bytes: Vec<u8>,
+    ends: Vec<(usize, usize)>,
+    key: SipHasher13x128,
+    row: SipHasher13,
+}
+
+impl Contiguous {
+    fn of(batches: &[RecordBatch], names: &[FieldName]) -> reverse_etl::Result<Self> {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for batch in batches {
+            batch.visit(names, 0..batch.num_rows(), &mut |values| {
+                bytes.extend_from_slice(text(&values[0]).as_bytes());
+                let key = bytes.len();
+                for (slot, value) in (0_u16..).zip(&values[1..]) {
+                    let (tag, content) = match value {
+                        Some(ValueRef::Null) => (0, ""),
+                        value => (4, text(value)),
+                    };
+                    bytes.extend_from_slice(&slot.to_le_bytes());
+                    bytes.push(tag);
+                    bytes.extend_from_slice(&u32::try_from(content.len()).unwrap_or(0).to_le_bytes());
+                    bytes.extend_from_slice(content.as_bytes());
+                }
+                ends.push((key, bytes.len()));
+                Ok(())
+            })?;
+        }
+        let (key, row) = (SipHasher13x128::new_with_key(&[7; 16]), SipHasher13::new_with_key(&[8; 16]));
+        Ok(Self { bytes, ends, key, row })
+    }
+
+    fn hash(&self) {
+        let (mut start, mut sum) = (0, 0);
+        for (key, end) in &self.ends {
+            sum ^= self.key.hash(&self.bytes[start..*key]).h1 ^ self.row.hash(&self.bytes[*key..*end]);
+            start = *end;
+        }
+        black_box(sum);
+    }
+}
+
+fn text<'v>(value: &'v Option<ValueRef<'_>>) -> &'v str {
+    match value {
+        Some(ValueRef::Text(text)) => text,
+        _ => "",
+    }
+}
+
+fn visit(batches: &[RecordBatch], names: &[FieldName]) {
+    let mut bytes = 0;
+    for batch in batches {
+        let visited = batch.visit(names, 0..batch.num_rows(), &mut |values| {
+            bytes += values.iter().map(|value| text(value).len()).sum::<usize>();
+            Ok(())
+        });
+        visited.expect("a batch can be visited");
+    }
+    black_box(bytes);
+}
+
+/// What nobody can leave out: the hash of the key and the fingerprint of the row.
+fn floor(batches: &[RecordBatch], names: &[FieldName], prints: &Fingerprinter) {
+    let (mut pairs, mut sum) = (Pairs::new(), 0);
+    for batch in batches {
+        let visited = batch.visit(names, 0..batch.num_rows(), &mut |values| {
+            let key = prints.key(text(&values[0]));
+            pairs.clear();
+            for (slot, value) in (0..).zip(&values[1..]) {
+                if let Some(value) = value {
+                    pairs.push(slot, value);
+                }
+            }
+            sum ^= key.to_u128() ^ u128::from(prints.row(&pairs).to_u64());
+            Ok(())
+        });
+        visited.expect("a batch can be visited");
+    }
+    black_box(sum);
+}
+
+fn synced(
+    runtime: &tokio::runtime::Runtime,
+    records: &Vec<Record>,
+    mapping: &Mapping,
+) -> reverse_etl::Result<MemoryStore> {
+    let store = MemoryStore::default();
+    runtime.block_on(async {
+        let plan = plan(records, mapping, &store, &PlanOptions::default()).await?;
+        let mut run = plan.start(&store, Limits::rows(10_000)).await?;
+        while let Some(batch) = run.next_batch().await {
+            let outcomes = batch.all(&Outcome::applied());
+            batch.settle(outcomes);
+        }
+        run.finish().await
+    })?;
+    Ok(store)
+}
