@@ -1,6 +1,6 @@
 //! How far planning is from what it cannot do without, as ratios of medians in one run.
 //!
-//! `cargo bench --features arrow --bench ratios`; `-- --rows 1000000 --rounds 9`. Each round measures everything once, in turn, so that a
+//! `cargo bench --features arrow --bench ratios`; with `-- --rows 1000000 --rounds 7`, or `-- --only floor` for a profiler. Each round measures everything once, in turn, so that a
 //! machine that is slower for a while is slower for all.
 
 use std::{collections::BTreeMap, hint::black_box, time::Instant};
@@ -20,13 +20,14 @@ const COLUMNS: usize = 10;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let (mut rows, mut rounds) = (1_000_000, 7);
+    let (mut rows, mut rounds, mut only) = (1_000_000, 7, None);
     while let Some(argument) = arguments.next() {
-        let value = arguments.next().ok_or("a number is missing")?.parse()?;
+        let value = arguments.next().ok_or("a value is missing")?;
         match argument.as_str() {
-            "--rows" => rows = value,
-            "--rounds" => rounds = value,
-            other => return Err(format!("{other} is unknown: --rows N, --rounds N").into()),
+            "--rows" => rows = value.parse()?,
+            "--rounds" => rounds = value.parse()?,
+            "--only" => only = Some(value),
+            other => return Err(format!("{other} is unknown: --rows N, --rounds N, --only NAME").into()),
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -44,6 +45,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut times: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for _ in 0..rounds {
         let mut measure = |name: &'static str, work: &mut dyn FnMut()| {
+            if only.as_ref().is_some_and(|only| only != name) {
+                return;
+            }
             let started = Instant::now();
             work();
             times.entry(name).or_default().push(started.elapsed().as_secs_f64() * 1e9 / rows as f64);
@@ -73,6 +77,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     for (name, _) in &times {
         println!("{name:<20} {:>7.1} ns a row", median(name));
+    }
+    if only.is_some() {
+        return Ok(());
     }
     for (name, of, to) in [
         ("floor : hash", "floor", "hash"),

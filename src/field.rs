@@ -134,6 +134,18 @@ impl FieldKind {
         }
     }
 
+    /// Whether this text is sure to be in canonical form; if not, it may be all the same.
+    #[inline]
+    pub(crate) fn takes_as_it_is(&self, text: &str) -> bool {
+        match self {
+            Self::Any => true,
+            // A character has at least one byte.
+            Self::Text { chars_max } => text.len() <= *chars_max,
+            Self::BasicText { chars_max } => text.len() <= *chars_max && text.is_ascii(),
+            _ => false,
+        }
+    }
+
     /// The key in canonical form; `None` if the value is null or blank.
     ///
     /// # Errors

@@ -359,6 +359,12 @@ impl Mapper {
         &'v self,
         values: &'v [Option<ValueRef<'_>>],
     ) -> std::result::Result<Cow<'v, str>, Invalid> {
+        if let Some(Some(ValueRef::Text(text))) = values.first()
+            && self.key_kind.takes_as_it_is(text)
+            && is_without_blanks(text)
+        {
+            return Ok(Cow::Borrowed(text));
+        }
         let invalid = |reason: String| Invalid { column: self.key_name.clone(), field: None, reason };
         let value = values.first().and_then(Option::as_ref).map(ValueRef::borrowed);
         let key = self.key_kind.key_text(value.unwrap_or(ValueRef::Null));
@@ -374,7 +380,10 @@ impl Mapper {
     ) -> std::result::Result<RowFingerprint, Invalid> {
         scratch.clear();
         for (slot, taken) in &self.synced {
-            if let Some(value) = taken.value(values)? {
+            let Some(Some(value)) = values.get(taken.position) else { continue };
+            if taken.is_canonical(value) {
+                scratch.push(*slot, value);
+            } else if let Some(value) = taken.value(values)? {
                 scratch.push(*slot, &value);
             }
         }
@@ -413,7 +422,27 @@ impl Mapper {
     }
 }
 
+/// Whether a text is sure to have content and no blanks around it.
+fn is_without_blanks(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.first().is_some_and(u8::is_ascii_graphic) && bytes.last().is_some_and(u8::is_ascii_graphic)
+}
+
 impl Taken {
+    /// Whether the value is sure to be in canonical form: most are, and then there is nothing to be done to it.
+    #[inline]
+    fn is_canonical(&self, value: &ValueRef<'_>) -> bool {
+        match value {
+            ValueRef::Text(text) => {
+                self.column.convert.is_none()
+                    && self.null != NullPolicy::SkipBlank
+                    && self.kind.takes_as_it_is(text)
+            }
+            ValueRef::Null => self.column.convert.is_none() && self.null == NullPolicy::Clear,
+            _ => false,
+        }
+    }
+
     /// The value in canonical form; `None` if the field is to be left alone.
     fn value<'v>(
         &'v self,

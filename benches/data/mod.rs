@@ -7,25 +7,25 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use reverse_etl::{FieldName, Record, Value};
 
 /// Rows by number.
-pub struct People {
+pub(crate) struct People {
     rows: usize,
     seed: u64,
 }
 
 /// People 0 to `rows`, whose texts depend on `seed`.
-pub fn people(rows: usize, seed: u64) -> People {
+pub(crate) fn people(rows: usize, seed: u64) -> People {
     People { rows, seed }
 }
 
 /// The column of the key, and those of the attributes.
-pub fn names() -> Vec<FieldName> {
+pub(crate) fn names() -> Vec<FieldName> {
     let attributes = (0..10).map(|column| format!("attribute_{column}").into());
     std::iter::once("email".into()).chain(attributes).collect()
 }
 
 impl People {
     /// The cells of a row, in the order of [`names`]; 3 % of the attributes are null.
-    pub fn cells(&self, row: usize) -> impl Iterator<Item = Option<String>> + '_ {
+    pub(crate) fn cells(&self, row: usize) -> impl Iterator<Item = Option<String>> + '_ {
         let email = format!("person.{row}@shop.test");
         let attributes = (1..=10).map(move |column| {
             let mut random = mix(self.seed ^ mix(row as u64 * 16 + column));
@@ -40,14 +40,14 @@ impl People {
         std::iter::once(Some(email)).chain(attributes)
     }
 
-    pub fn records(&self) -> Vec<Record> {
+    pub(crate) fn records(&self) -> Vec<Record> {
         let names = names();
         (0..self.rows)
             .map(|row| names.iter().cloned().zip(self.cells(row).map(Value::from)).collect())
             .collect()
     }
 
-    pub fn batches(&self, rows_a_batch: usize) -> Vec<RecordBatch> {
+    pub(crate) fn batches(&self, rows_a_batch: usize) -> Vec<RecordBatch> {
         let names = names();
         (0..self.rows)
             .step_by(rows_a_batch)

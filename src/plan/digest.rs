@@ -89,7 +89,11 @@ impl Digester {
                 ));
             }
             let found = digested.unchanged.len();
-            digested.unchanged.extend(hashes.iter().map(|hashes| self.unchanged(*hashes)));
+            if self.all_differ {
+                digested.unchanged.resize(found + hashes.len(), Place::NONE);
+            } else {
+                self.index.unchanged(&hashes, &mut digested.unchanged);
+            }
             let mut at = found;
             while let Some(others) = next_others(&digested.unchanged[at..]) {
                 let range = start - found + at + others.start..start - found + at + others.end;
@@ -123,13 +127,6 @@ impl Digester {
             hashes.push(hash.and_then(|hash| Ok((hash, mapper.row(values, pairs)?))).ok());
             Ok(())
         })
-    }
-
-    fn unchanged(&self, hashes: Option<(KeyHash, RowFingerprint)>) -> Place {
-        let unchanged = hashes.filter(|_| !self.all_differ).and_then(|(hash, print)| {
-            self.index.find(hash).filter(|place| self.index.print(*place) == print)
-        });
-        unchanged.unwrap_or(Place::NONE)
     }
 
     fn other(&self, values: &[Option<ValueRef<'_>>], pairs: &mut Pairs) -> Other {

@@ -5,17 +5,29 @@ use crate::{
     fingerprint::{KeyHash, RowFingerprint},
 };
 
-/// Keys to a prefix, on average: half a cache line to search.
-const KEYS_A_PREFIX: usize = 4;
+/// Keys to a prefix, on average.
+const KEYS_A_PREFIX: usize = 2;
 
 /// Key hashes in order, each with its hot value. Threads share it.
 #[derive(Debug)]
 pub(super) struct Index {
-    keys: Vec<u128>,
-    prints: Vec<u64>,
+    rows: Vec<Row>,
     /// Where the keys of each prefix start, so that a look-up starts near its end.
     starts: Vec<u32>,
     shift: u32,
+}
+
+/// Key hash, upper half first, and hot value: beside each other, since whoever finds the one wants the other.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    key: [u64; 2],
+    print: u64,
+}
+
+impl Row {
+    fn key(&self) -> u128 {
+        u128::from(self.key[0]) << 64 | u128::from(self.key[1])
+    }
 }
 
 /// Where a row stands in an index.
@@ -34,50 +46,40 @@ impl Place {
 /// Takes the rows of an index, in any order.
 #[derive(Default)]
 pub(super) struct IndexBuilder {
-    keys: Vec<u128>,
-    prints: Vec<u64>,
+    rows: Vec<Row>,
 }
 
 impl IndexBuilder {
     pub(super) fn with_capacity(rows: usize) -> Self {
-        Self { keys: Vec::with_capacity(rows), prints: Vec::with_capacity(rows) }
+        Self { rows: Vec::with_capacity(rows) }
     }
 
     pub(super) fn extend(&mut self, rows: impl IntoIterator<Item = (KeyHash, RowFingerprint)>) {
-        for (key, print) in rows {
-            self.keys.push(key.to_u128());
-            self.prints.push(print.to_u64());
-        }
+        self.rows
+            .extend(rows.into_iter().map(|(key, print)| Row { key: halves(key), print: print.to_u64() }));
     }
 
     pub(super) fn build(mut self) -> Result<Index> {
-        if self.keys.len() >= Place::NONE.at() {
-            return Err(Error::new(
+        let rows = u32::try_from(self.rows.len()).ok().filter(|rows| *rows != u32::MAX).ok_or_else(|| {
+            Error::new(
                 ErrorKind::Config,
                 "the state has more than four billion rows, which is more than a plan can compare: split the sync",
-            ));
+            )
+        })?;
+        if !self.rows.is_sorted_by_key(|row| row.key) {
+            self.rows.sort_unstable_by_key(|row| row.key);
         }
-        if !self.keys.is_sorted() {
-            self.sort();
-        }
-        let Self { keys, prints } = self;
-        let bits = (keys.len() / KEYS_A_PREFIX).max(1).ilog2();
-        let shift = 128 - bits;
+        let bits = (self.rows.len() / KEYS_A_PREFIX).next_power_of_two().ilog2().max(1);
+        let shift = 64 - bits;
         let mut starts: Vec<u32> = Vec::with_capacity((1 << bits) + 1);
-        for (at, &key) in (0..).zip(&keys) {
-            let prefix = prefix(key, shift);
+        for (at, row) in (0..).zip(&self.rows) {
+            let prefix = prefix(row.key, shift);
             while starts.len() <= prefix {
                 starts.push(at);
             }
         }
-        starts.resize((1 << bits) + 1, u32::try_from(keys.len()).unwrap_or(u32::MAX));
-        Ok(Index { keys, prints, starts, shift })
-    }
-
-    fn sort(&mut self) {
-        let mut rows: Vec<_> = self.keys.drain(..).zip(self.prints.drain(..)).collect();
-        rows.sort_unstable_by_key(|(key, _)| *key);
-        (self.keys, self.prints) = rows.into_iter().unzip();
+        starts.resize((1 << bits) + 1, rows);
+        Ok(Index { rows: self.rows, starts, shift })
     }
 }
 
@@ -90,34 +92,82 @@ impl Index {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.keys.len()
+        self.rows.len()
     }
 
     /// Where the row of a key stands.
     pub(super) fn find(&self, key: KeyHash) -> Option<Place> {
-        let key = key.to_u128();
-        let prefix = prefix(key, self.shift);
-        let (start, end) = (*self.starts.get(prefix)?, *self.starts.get(prefix + 1)?);
-        let keys = self.keys.get(start as usize..end as usize)?;
-        // So few keys that to count the smaller ones is faster than to halve.
-        let smaller = keys.iter().filter(|known| **known < key).count();
-        (keys.get(smaller) == Some(&key)).then(|| Place(start + u32::try_from(smaller).unwrap_or(0)))
+        let key = halves(key);
+        self.find_from(key, self.start(key))
+    }
+
+    /// Where each of these rows stands, if it has this hot value; the others get [`Place::NONE`].
+    ///
+    /// Each step is done for all rows before the next one: so the memory is asked for many rows at once, and does not let
+    /// them wait for each other.
+    pub(super) fn unchanged(&self, rows: &[Option<(KeyHash, RowFingerprint)>], places: &mut Vec<Place>) {
+        let mut starts = [0; AT_ONCE];
+        for rows in rows.chunks(AT_ONCE) {
+            for (start, row) in starts.iter_mut().zip(rows) {
+                *start = row.map_or(0, |(key, _)| self.start(halves(key)));
+            }
+            let mut touched = 0;
+            for start in &starts[..rows.len()] {
+                let start = *start as usize;
+                touched ^= self.rows.get(start).map_or(0, |row| row.print);
+                touched ^= self.rows.get(start + 2).map_or(0, |row| row.print);
+            }
+            std::hint::black_box(touched);
+            places.extend(rows.iter().zip(&starts).map(|(row, start)| {
+                let place = row.and_then(|(key, print)| {
+                    let place = self.find_from(halves(key), *start)?;
+                    (self.rows[place.at()].print == print.to_u64()).then_some(place)
+                });
+                place.unwrap_or(Place::NONE)
+            }));
+        }
+    }
+
+    /// Where the keys with the prefix of this one start.
+    #[inline]
+    fn start(&self, key: [u64; 2]) -> u32 {
+        self.starts.get(prefix(key, self.shift)).copied().unwrap_or(u32::MAX)
+    }
+
+    #[inline]
+    fn find_from(&self, key: [u64; 2], start: u32) -> Option<Place> {
+        for (at, row) in (start..).zip(self.rows.get(start as usize..)?) {
+            if row.key[0] >= key[0] {
+                // No two keys of a state have one half in common, except by an accident that nobody lives to see.
+                let mut same =
+                    (at..).zip(&self.rows[at as usize..]).take_while(|(_, row)| row.key[0] == key[0]);
+                return same.find(|(_, row)| row.key == key).map(|(at, _)| Place(at));
+            }
+        }
+        None
     }
 
     /// The row at a place; an index of another state may not have it.
     pub(super) fn row(&self, place: Place) -> (KeyHash, RowFingerprint) {
-        let key = self.keys.get(place.at()).copied().unwrap_or_default();
+        let key = self.rows.get(place.at()).map_or(0, Row::key);
         (KeyHash::from_u128(key), self.print(place))
     }
 
     pub(super) fn print(&self, place: Place) -> RowFingerprint {
-        self.prints.get(place.at()).map_or(RowFingerprint::LOAD, |print| RowFingerprint::from_u64(*print))
+        self.rows.get(place.at()).map_or(RowFingerprint::LOAD, |row| RowFingerprint::from_u64(row.print))
     }
 }
 
-fn prefix(key: u128, shift: u32) -> usize {
-    // A shift by all 128 bits is no shift: then there is one prefix.
-    usize::try_from(key.checked_shr(shift).unwrap_or(0)).unwrap_or(usize::MAX)
+/// Rows whose look-ups are under way at once.
+const AT_ONCE: usize = 256;
+
+#[expect(clippy::cast_possible_truncation, reason = "each half is taken on its own")]
+fn halves(key: KeyHash) -> [u64; 2] {
+    [(key.to_u128() >> 64) as u64, key.to_u128() as u64]
+}
+
+fn prefix(key: [u64; 2], shift: u32) -> usize {
+    usize::try_from(key[0] >> shift).unwrap_or(usize::MAX)
 }
 
 /// Which rows of an index the source had: a bit each.

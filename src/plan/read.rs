@@ -2,19 +2,24 @@
 //!
 //! What comes of it depends neither on the number of threads nor on where the pieces begin.
 
-use std::{panic, sync::Arc, thread};
+use std::{
+    ops::Range,
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+};
 
 use futures::{
     FutureExt, Stream, StreamExt,
+    channel::oneshot,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
-use tokio::runtime::Handle;
 
 use crate::{
     Error, ErrorKind, Result,
     plan::digest::{Digested, Digester},
-    rows::{Chunk, Piece, Pieces},
+    rows::{Chunk, Piece, Pieces, Rows},
 };
 
 /// Rows in a piece: one or two milliseconds of work, long enough that nobody notices how it got to its thread.
@@ -22,6 +27,9 @@ pub(super) const ROWS_A_PIECE: usize = 8192;
 
 /// Fewer rows than this are digested where they are.
 const ROWS_TO_SEND: usize = 512;
+
+/// Pieces for each thread, so that it has the next one at once.
+const PIECES_A_THREAD: usize = 2;
 
 type Done<'a> = Result<(Piece<'a>, Digested)>;
 
@@ -32,42 +40,82 @@ pub(super) fn digested(pieces: Pieces<'_>, digester: Digester, threads: usize) -
     if is_borrowed {
         borrowed(pieces.boxed(), digester, threads).boxed()
     } else {
-        pieces.map(move |piece| owned(piece, &digester)).buffered(threads).boxed()
+        let mut workers = Workers { digester, threads, jobs: None };
+        pieces
+            .map(move |piece| match piece {
+                Ok(piece) => workers.digest(piece),
+                Err(error) => std::future::ready(Err(error)).boxed(),
+            })
+            .buffered(threads.saturating_mul(PIECES_A_THREAD))
+            .boxed()
     }
 }
 
-/// Has tokio's blocking threads digest a piece, which begins at once; without tokio it is done in place.
-fn owned<'a>(piece: Result<Piece<'a>>, digester: &Digester) -> BoxFuture<'a, Done<'a>> {
-    let piece = match piece {
-        Ok(piece) => piece,
-        Err(error) => return std::future::ready(Err(error)).boxed(),
-    };
-    let digester = digester.clone();
-    match (&piece.chunk, Handle::try_current()) {
-        (Chunk::Owned(rows), Ok(runtime)) if piece.range.len() >= ROWS_TO_SEND => {
-            let (rows, range) = (Arc::clone(rows), piece.range.clone());
-            let work = runtime.spawn_blocking(move || digester.digest(&*rows, range));
-            async move {
-                match work.await {
-                    Ok(found) => Ok((piece, found?)),
-                    Err(stopped) => match stopped.try_into_panic() {
-                        Ok(panicked) => panic::resume_unwind(panicked),
-                        Err(stopped) => Err(Error::new(
+/// Threads that live as long as there is something to do for them. They are no runtime's, so that it does not matter under
+/// which one a plan is made, and none is held up.
+struct Workers {
+    digester: Digester,
+    threads: usize,
+    jobs: Option<mpsc::Sender<Job>>,
+}
+
+struct Job {
+    rows: Arc<dyn Rows>,
+    range: Range<usize>,
+    done: oneshot::Sender<thread::Result<Result<Digested>>>,
+}
+
+impl Workers {
+    /// Begins to digest a piece.
+    fn digest<'a>(&mut self, piece: Piece<'a>) -> BoxFuture<'a, Done<'a>> {
+        if let Chunk::Owned(rows) = &piece.chunk
+            && piece.range.len() >= ROWS_TO_SEND
+        {
+            let (done, digested) = oneshot::channel();
+            let job = Job { rows: Arc::clone(rows), range: piece.range.clone(), done };
+            if self.jobs.get_or_insert_with(|| start(&self.digester, self.threads)).send(job).is_ok() {
+                return async move {
+                    match digested.await {
+                        Ok(Ok(digested)) => Ok((piece, digested?)),
+                        Ok(Err(panicked)) => panic::resume_unwind(panicked),
+                        Err(oneshot::Canceled) => Err(Error::new(
                             ErrorKind::Source,
-                            "the runtime was shut down before the source was read to its end; nothing was planned",
-                        )
-                        .with_source(stopped)),
-                    },
+                            "a thread that compares rows with the state has ended: plan again",
+                        )),
+                    }
                 }
+                .boxed();
             }
-            .boxed()
         }
-        _ => async move {
-            let found = digester.digest(piece.chunk.rows(), piece.range.clone())?;
-            Ok((piece, found))
+        // A machine that has no thread left does it here.
+        let digester = self.digester.clone();
+        async move {
+            let digested = digester.digest(piece.chunk.rows(), piece.range.clone())?;
+            Ok((piece, digested))
         }
-        .boxed(),
+        .boxed()
     }
+}
+
+/// Starts threads that end when nobody can send them anything any more.
+fn start(digester: &Digester, threads: usize) -> mpsc::Sender<Job> {
+    let (jobs, todo) = mpsc::channel::<Job>();
+    let todo = Arc::new(Mutex::new(todo));
+    for _ in 0..threads {
+        let (digester, todo) = (digester.clone(), Arc::clone(&todo));
+        let work = move || {
+            // The lock is free again before the work begins.
+            while let Ok(Job { rows, range, done }) =
+                { todo.lock().unwrap_or_else(PoisonError::into_inner).recv() }
+            {
+                let digested = panic::catch_unwind(AssertUnwindSafe(|| digester.digest(&*rows, range)));
+                // Nobody waits for it if the plan was given up.
+                let _ = done.send(digested);
+            }
+        };
+        let _ = thread::Builder::new().name("reverse-etl plan".to_owned()).spawn(work);
+    }
+    jobs
 }
 
 /// Borrowed rows cannot outlive a call, so their threads do not either: each call digests one piece a thread.
@@ -89,7 +137,6 @@ fn at_once<'a>(pieces: Vec<Piece<'a>>, digester: &Digester) -> Vec<Done<'a>> {
         let digest = &digest;
         let mut others = Vec::new();
         for piece in pieces.iter().skip(1) {
-            // A machine that has no thread left does it here.
             let thread = thread::Builder::new().spawn_scoped(scope, move || digest(piece));
             others.push(thread.map_err(|_| piece));
         }

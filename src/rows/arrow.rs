@@ -52,17 +52,24 @@ impl Rows for RecordBatch {
         row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
     ) -> Result<()> {
         let cells = columns.iter().map(|name| column(self, name)).collect::<Result<Vec<_>>>()?;
-        let mut values = Vec::with_capacity(cells.len());
-        for at in range.start..range.end.min(self.num_rows()) {
-            values.clear();
-            for cells in &cells {
-                values.push(Some(cells.value(at)?));
+        let (start, end, width) = (range.start, range.end.min(self.num_rows()), cells.len().max(1));
+        // Column by column, as the batch lies in memory, for as many rows as fit into the nearest cache.
+        let mut values = vec![None; width * BLOCK.min(end.saturating_sub(start))];
+        for start in (start..end).step_by(BLOCK) {
+            let rows = start..end.min(start + BLOCK);
+            let values = &mut values[..width * rows.len()];
+            for (column, cells) in cells.iter().enumerate() {
+                let column = values.iter_mut().skip(column).step_by(width);
+                cells.read(rows.clone(), column)?;
             }
-            row(&values)?;
+            values.chunks(width).try_for_each(&mut *row)?;
         }
         Ok(())
     }
 }
+
+/// Rows whose values lie beside each other at once.
+const BLOCK: usize = 32;
 
 fn column<'a>(batch: &'a RecordBatch, name: &FieldName) -> Result<Cells<'a>> {
     let Some(array) = batch.column_by_name(name.as_str()) else {
@@ -172,8 +179,32 @@ impl<'a> Cells<'a> {
         Some(Self::List { array, range: Box::new(range), items: Box::new(items) })
     }
 
+    /// Reads the values of `rows` into `to`.
+    fn read<'t>(
+        &self,
+        rows: Range<usize>,
+        to: impl Iterator<Item = &'t mut Option<ValueRef<'a>>>,
+    ) -> Result<()>
+    where
+        'a: 't,
+    {
+        let cells = rows.zip(to);
+        match self {
+            Self::Text(array) => each(*array, cells, |row| text(array.value(row))),
+            Self::LargeText(array) => each(*array, cells, |row| text(array.value(row))),
+            Self::TextView(array) => each(*array, cells, |row| text(array.value(row))),
+            Self::Bool(array) => each(*array, cells, |row| ValueRef::Bool(array.value(row))),
+            _ => {
+                for (row, to) in cells {
+                    *to = Some(self.value(row)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One value.
     fn value(&self, row: usize) -> Result<ValueRef<'a>> {
-        let text = |text: &'a str| ValueRef::Text(Cow::Borrowed(text));
         Ok(match self {
             Self::Text(array) if array.is_valid(row) => text(array.value(row)),
             Self::LargeText(array) if array.is_valid(row) => text(array.value(row)),
@@ -184,7 +215,8 @@ impl<'a> Cells<'a> {
                     Error::new(
                         ErrorKind::Source,
                         format!(
-                            "a value of the type {} in the source lies outside of what a calendar has: mend it, or cast it in the query",
+                            "a value of the type {} in the source lies outside of what a calendar has: mend it, or cast \
+                             it in the query",
                             array.data_type()
                         ),
                     )
@@ -200,6 +232,24 @@ impl<'a> Cells<'a> {
             }
             _ => ValueRef::Null,
         })
+    }
+}
+
+fn text(text: &str) -> ValueRef<'_> {
+    ValueRef::Text(Cow::Borrowed(text))
+}
+
+/// Reads one value after the other where nothing has to be asked for each but whether it is null.
+fn each<'a: 't, 't>(
+    array: &'a impl Array,
+    cells: impl Iterator<Item = (usize, &'t mut Option<ValueRef<'a>>)>,
+    value: impl Fn(usize) -> ValueRef<'a>,
+) {
+    match array.nulls() {
+        Some(nulls) => cells.for_each(|(row, to)| {
+            *to = Some(if nulls.is_valid(row) { value(row) } else { ValueRef::Null });
+        }),
+        None => cells.for_each(|(row, to)| *to = Some(value(row))),
     }
 }
 

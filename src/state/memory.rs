@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
+    fmt, mem,
+    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
 };
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream, stream::BoxStream};
+use hashbrown::HashMap;
 
 use crate::{
     Result,
@@ -29,7 +30,31 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Inner {
     header: Option<Header>,
-    rows: BTreeMap<KeyHash, RowState>,
+    rows: HashMap<KeyHash, RowState>,
+    /// The hot values once more, in order, which is all that a scan reads: as they were at the last scan,
+    hot: Arc<Vec<(KeyHash, RowFingerprint)>>,
+    /// and what has become of them since.
+    since: BTreeMap<KeyHash, Option<RowFingerprint>>,
+}
+
+impl Inner {
+    /// Brings the hot values up to date.
+    fn hot(&mut self) -> Arc<Vec<(KeyHash, RowFingerprint)>> {
+        if !self.since.is_empty() {
+            let mut hot = Vec::with_capacity(self.rows.len());
+            let mut since = mem::take(&mut self.since).into_iter().peekable();
+            for &(key, print) in &*self.hot {
+                while let Some((new, print)) = since.next_if(|(new, _)| *new < key) {
+                    hot.extend(print.map(|print| (new, print)));
+                }
+                let newer = since.next_if(|(new, _)| *new == key);
+                hot.extend(newer.map_or(Some(print), |(_, print)| print).map(|print| (key, print)));
+            }
+            hot.extend(since.filter_map(|(key, print)| Some((key, print?))));
+            self.hot = Arc::new(hot);
+        }
+        Arc::clone(&self.hot)
+    }
 }
 
 impl MemoryStore {
@@ -48,7 +73,12 @@ impl MemoryStore {
     #[must_use]
     pub fn snapshot(&self) -> Self {
         let header = |inner: &Inner| inner.header.clone().map(Header::without_lease);
-        let inner = self.read(|inner| Inner { header: header(inner), rows: inner.rows.clone() });
+        let inner = self.read(|inner| Inner {
+            header: header(inner),
+            rows: inner.rows.clone(),
+            hot: inner.hot.clone(),
+            since: inner.since.clone(),
+        });
         Self { inner: Arc::new(RwLock::new(inner)), host: Arc::clone(&self.host) }
     }
 
@@ -56,6 +86,10 @@ impl MemoryStore {
     // the header last, so a poisoned lock is as good as any.
     fn read<T>(&self, read: impl FnOnce(&Inner) -> T) -> T {
         read(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,23 +118,23 @@ impl PriorState for MemoryStore {
     }
 
     fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
-        let rows: Vec<_> =
-            self.read(|inner| inner.rows.iter().map(|(key, row)| (*key, row.fingerprint())).collect());
-        let chunks: Vec<_> = rows.chunks(CHUNK).map(|chunk| Ok(chunk.to_vec())).collect();
-        stream::iter(chunks).boxed()
+        let hot = self.write().hot();
+        let chunks = (0..hot.len()).step_by(CHUNK);
+        stream::iter(chunks.map(move |start| Ok(hot[start..hot.len().min(start + CHUNK)].to_vec()))).boxed()
     }
 }
 
 #[async_trait]
 impl StateStore for MemoryStore {
     async fn commit(&self, commit: &Commit) -> Result<()> {
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.write();
         let header = commit.admit(inner.header.as_ref(), self.host.wall())?;
         for (key, row) in commit.rows() {
             match row {
                 Some(row) => inner.rows.insert(key, row.clone()),
                 None => inner.rows.remove(&key),
             };
+            inner.since.insert(key, row.map(RowState::fingerprint));
         }
         inner.header = Some(header);
         Ok(())
