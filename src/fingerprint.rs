@@ -252,6 +252,8 @@ pub struct Pairs {
 const SHORT: usize = 32;
 /// Slot, tag and length.
 const HEADER: usize = 7;
+/// What a short value may write to, one byte more than header and value need.
+const ROOM: usize = HEADER + 1 + SHORT;
 
 impl Pairs {
     /// No pairs.
@@ -265,25 +267,35 @@ impl Pairs {
     }
 
     /// Appends a pair.
+    #[inline]
     pub fn push(&mut self, slot: Slot, value: &ValueRef<'_>) {
         match value {
             ValueRef::Text(text) if text.len() <= SHORT => self.push_short(slot, 4, text.as_bytes()),
             ValueRef::Null => self.push_short(slot, 0, &[]),
-            _ => {
-                self.bytes.truncate(self.end);
-                self.bytes.extend_from_slice(&slot.to_le_bytes());
-                write_value(&mut self.bytes, value);
-                self.end = self.bytes.len();
-            }
+            _ => self.push_any(slot, value),
         }
     }
 
+    #[inline(never)]
+    fn push_any(&mut self, slot: Slot, value: &ValueRef<'_>) {
+        self.bytes.truncate(self.end);
+        self.bytes.extend_from_slice(&slot.to_le_bytes());
+        write_value(&mut self.bytes, value);
+        self.end = self.bytes.len();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self) {
+        self.bytes.resize(2 * (self.end + ROOM), 0);
+    }
+
+    #[inline]
     fn push_short(&mut self, slot: Slot, tag: u8, content: &[u8]) {
-        let room = HEADER + 1 + SHORT;
-        if self.bytes.len() < self.end + room {
-            self.bytes.resize(2 * (self.end + room), 0);
+        if self.bytes.len() < self.end + ROOM {
+            self.make_room();
         }
-        let Some(to) = self.bytes[self.end..].first_chunk_mut::<{ HEADER + 1 + SHORT }>() else { return };
+        let Some(to) = self.bytes[self.end..].first_chunk_mut::<ROOM>() else { return };
         // One store for all three; its last byte is overwritten by the content.
         let header = u64::from(slot) | u64::from(tag) << 16 | (content.len() as u64) << 24;
         to[..=HEADER].copy_from_slice(&header.to_le_bytes());
