@@ -319,7 +319,7 @@ mod exact {
 
     use crate::record::Value;
 
-    #[derive(Serialize, Deserialize)]
+    #[derive(Deserialize)]
     #[serde(rename_all = "lowercase")]
     enum Exact {
         Null,
@@ -333,14 +333,27 @@ mod exact {
         List(Vec<Exact>),
     }
 
-    impl From<&Value> for Exact {
-        fn from(value: &Value) -> Self {
+    /// The same, of a value that stays where it is.
+    #[derive(Serialize)]
+    #[serde(rename_all = "lowercase")]
+    enum ExactRef<'v> {
+        Null,
+        Bool(bool),
+        Int(String),
+        Float(u64),
+        Text(&'v str),
+        Date(chrono::NaiveDate),
+        List(Vec<ExactRef<'v>>),
+    }
+
+    impl<'v> From<&'v Value> for ExactRef<'v> {
+        fn from(value: &'v Value) -> Self {
             match value {
                 Value::Null => Self::Null,
                 Value::Bool(value) => Self::Bool(*value),
                 Value::Int(value) => Self::Int(value.to_string()),
                 Value::Float(value) => Self::Float(value.to_bits()),
-                Value::Text(text) => Self::Text(text.clone()),
+                Value::Text(text) => Self::Text(text),
                 Value::Date(day) => Self::Date(*day),
                 Value::List(values) => Self::List(values.iter().map(Self::from).collect()),
             }
@@ -364,7 +377,7 @@ mod exact {
     }
 
     pub(super) fn serialize<S: Serializer>(values: &[(u16, Value)], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(values.iter().map(|(slot, value)| (slot, Exact::from(value))))
+        to.collect_seq(values.iter().map(|(slot, value)| (slot, ExactRef::from(value))))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u16, Value)>, D::Error> {
@@ -426,20 +439,6 @@ impl Entry {
     pub(crate) fn cleared(&self) -> u64 {
         let is_empty = |value: &Value| matches!(value, Value::Null) || *value == Value::Text(String::new());
         self.values.iter().filter(|(_, value)| is_empty(value)).count() as u64
-    }
-
-    /// Roughly the memory that it takes.
-    pub(crate) fn weight(&self) -> usize {
-        let text = |value: &Value| match value {
-            Value::Text(text) => text.len(),
-            _ => 16,
-        };
-        let values: usize = self.values.iter().map(|(_, value)| 48 + text(value)).sum();
-        size_of::<Self>()
-            + self.key.as_str().len()
-            + values
-            + self.on_create.len() * 48
-            + self.wanted.len() * 16
     }
 }
 

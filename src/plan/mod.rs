@@ -6,6 +6,7 @@
 mod digest;
 mod guard;
 mod index;
+mod lines;
 mod met;
 mod options;
 mod planner;
@@ -322,10 +323,10 @@ impl Plan {
     /// changed, and its state's secret is not known.
     pub fn write_to(&self, out: impl io::Write) -> Result<()> {
         let mut out = Digested { out: io::BufWriter::new(out), digest: Sha256::new() };
-        spool::write_line(&mut out, &self.head)?;
+        lines::write_line(&mut out, &self.head)?;
         let mut entries = 0;
         for entry in self.spool.entries() {
-            spool::write_line(&mut out, &Line::Entry(Box::new(entry?)))?;
+            lines::write_line(&mut out, &Line::Entry(Box::new(entry?)))?;
             entries += 1;
         }
         let digest = hex::encode(out.digest.finalize());
@@ -333,7 +334,7 @@ impl Plan {
             Some(written) if written.digest == digest => written.seal,
             _ => Written::seal(&digest, &self.known_secret()?)?,
         };
-        spool::write_line(&mut out.out, &Line::End(End { entries, seal }))?;
+        lines::write_line(&mut out.out, &Line::End(End { entries, seal }))?;
         io::Write::flush(&mut out.out)
             .map_err(|error| Error::new(ErrorKind::Io, "the plan could not be written").with_source(error))
     }
@@ -358,9 +359,9 @@ impl Plan {
         let cut = || Error::new(ErrorKind::Source, "the plan was cut: entries are missing; plan again");
         let mut lines = io::BufReader::new(input);
         let mut digest = Sha256::new();
-        let first = spool::next_line(&mut lines)?.ok_or_else(damaged)?;
+        let first = lines::next_line(&mut lines)?.ok_or_else(damaged)?;
         digest.update(&first);
-        let head: Head = spool::parse(&first)?;
+        let head: Head = lines::parse(&first)?;
         let sums = [head.counts.added, head.counts.changed, head.counts.removed];
         let planned_by_head = sums.iter().try_fold(0_u64, |sum, rows| sum.checked_add(*rows));
         if head.format != FORMAT {
@@ -370,20 +371,20 @@ impl Plan {
         let mut spooler = spool::Spooler::new(options.memory_max);
         let (mut planned, mut entries) = (0, 0_u64);
         let end = loop {
-            let line = spool::next_line(&mut lines)?.ok_or_else(cut)?;
-            match spool::parse(&line)? {
+            let line = lines::next_line(&mut lines)?.ok_or_else(cut)?;
+            match lines::parse(&line)? {
                 Line::Entry(entry) => {
                     digest.update(&line);
                     planned += u64::from(entry.step == Step::Send);
                     entries += 1;
-                    spooler.push(*entry)?;
+                    spooler.push(&entry)?;
                 }
                 Line::End(end) => break end,
             }
         };
         if end.entries != entries
             || Some(planned) != planned_by_head
-            || spool::next_line(&mut lines)?.is_some()
+            || lines::next_line(&mut lines)?.is_some()
         {
             return Err(cut());
         }

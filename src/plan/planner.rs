@@ -404,7 +404,7 @@ impl<'p> Planner<'p> {
     /// Has the key of a row that is not sent sealed as well, if it may lack that.
     fn seal(&mut self, hash: KeyHash, key: Key, may_lack: bool) -> Result<()> {
         if self.head.seals_anew || (self.head.seals && may_lack) {
-            self.spooler.push(Entry::new(Step::Seal, ChangeKind::Changed, hash, key, 0))?;
+            self.spooler.push(&Entry::new(Step::Seal, ChangeKind::Changed, hash, key, 0))?;
         }
         Ok(())
     }
@@ -539,7 +539,7 @@ impl<'p> Planner<'p> {
                 if settle || self.head.seals_anew {
                     entry.step = if settle { Step::Settle } else { Step::Seal };
                     entry.wanted = mapped.prints;
-                    self.spooler.push(entry)?;
+                    self.spooler.push(&entry)?;
                 }
                 Counted::Unchanged
             }
@@ -558,7 +558,7 @@ impl<'p> Planner<'p> {
                 entry.place = place;
                 entry.sent = record.and_then(RowRecord::rejection).map_or(0, Rejection::sent);
                 entry.wanted = mapped.prints;
-                self.spooler.push(entry)?;
+                self.spooler.push(&entry)?;
                 kind.into()
             }
             Verdict::Ask => {
@@ -572,7 +572,7 @@ impl<'p> Planner<'p> {
                     entry.values = mapped.values;
                     entry.wanted = mapped.prints;
                     self.head.asks += 1;
-                    self.spooler.push(entry)?;
+                    self.spooler.push(&entry)?;
                 } else {
                     self.seal(entry.hash(), entry.key, may_lack)?;
                 }
@@ -596,7 +596,7 @@ impl<'p> Planner<'p> {
                 entry.wanted = mapped.prints;
                 self.head.counts.fields += entry.values.len() as u64;
                 self.head.counts.cleared += entry.cleared();
-                self.spooler.push(entry)?;
+                self.spooler.push(&entry)?;
                 kind.into()
             }
         }))
@@ -651,7 +651,7 @@ impl<'p> Planner<'p> {
                 let expired = record.mark().is_none_or(|mark| mark.until() < self.now);
                 if expired && record.held().is_none() {
                     let entry = Entry::new(Step::Drop, ChangeKind::Removed, hash, Key::new(""), 0);
-                    self.spooler.push(entry)?;
+                    self.spooler.push(&entry)?;
                 }
                 return Ok(());
             }
@@ -665,14 +665,14 @@ impl<'p> Planner<'p> {
                 if record.row().is_some() {
                     // Should it come back, planning has to look at its record, and sees to its key.
                     let entry = Entry::new(Step::Unsettle, ChangeKind::Changed, hash, Key::new(""), 0);
-                    self.spooler.push(entry)?;
+                    self.spooler.push(&entry)?;
                 }
                 return Ok(());
             };
             self.head.counts.removed += 1;
             let mut entry = Entry::new(Step::Send, ChangeKind::Removed, hash, key, 0);
             entry.known = record.is_known();
-            return self.spooler.push(entry);
+            return self.spooler.push(&entry);
         }
         let Some(Doubt::Exists { place: Some(place) }) = record.mark().map(Mark::doubt) else {
             return Ok(());
@@ -687,7 +687,7 @@ impl<'p> Planner<'p> {
         entry.place = Some(place.clone());
         entry.sent = record.rejection().map_or(0, Rejection::sent);
         entry.key_only = true;
-        self.spooler.push(entry)
+        self.spooler.push(&entry)
     }
 
     fn problem(&mut self, problem: Problem) {

@@ -90,8 +90,8 @@ impl Workers {
         // A machine that has no thread left does it here.
         let digester = self.digester.clone();
         async move {
-            let digested = digester.digest(piece.chunk.rows(), piece.range.clone())?;
-            Ok((piece, digested))
+            let found = digester.digest(piece.chunk.rows(), piece.range.clone())?;
+            Ok((piece, found))
         }
         .boxed()
     }
@@ -108,9 +108,9 @@ fn start(digester: &Digester, threads: usize) -> mpsc::Sender<Job> {
             while let Ok(Job { rows, range, done }) =
                 { todo.lock().unwrap_or_else(PoisonError::into_inner).recv() }
             {
-                let digested = panic::catch_unwind(AssertUnwindSafe(|| digester.digest(&*rows, range)));
+                let found = panic::catch_unwind(AssertUnwindSafe(|| digester.digest(&*rows, range)));
                 // Nobody waits for it if the plan was given up.
-                let _ = done.send(digested);
+                let _ = done.send(found);
             }
         };
         let _ = thread::Builder::new().name("reverse-etl plan".to_owned()).spawn(work);

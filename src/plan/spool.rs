@@ -1,25 +1,37 @@
 //! The spool: the entries of a plan in the order of their key hashes, in memory while they are few, else in a temporary
 //! file that no directory names.
+//!
+//! Entries lie there as bytes from the first moment on: they take a fraction of the memory, and what they take is known.
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashSet},
     fs::File,
     io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    mem,
     sync::Arc,
 };
 
 use crate::{Error, ErrorKind, Result, change::Entry, fingerprint::KeyHash};
 
+/// Bytes of each run of the file that are read at once.
+const READ_AT_ONCE: usize = 64 * 1024;
+
 /// Takes entries in any order.
 #[derive(Default)]
 pub(crate) struct Spooler {
     memory_max: usize,
-    entries: Vec<Entry>,
-    weight: usize,
+    kept: Kept,
     runs: Vec<Run>,
     file: Option<File>,
     withdrawn: HashSet<u64>,
+}
+
+/// Entries one behind the other, and where each begins.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    starts: Vec<(KeyHash, usize)>,
 }
 
 /// A sorted stretch of the file.
@@ -32,10 +44,34 @@ struct Run {
 /// Entries in the order of their key hashes, as often as wanted.
 #[derive(Default)]
 pub(crate) struct Spool {
-    entries: Arc<Vec<Entry>>,
+    kept: Arc<Kept>,
     runs: Vec<Run>,
     file: Option<Arc<File>>,
     withdrawn: Arc<HashSet<u64>>,
+}
+
+impl Kept {
+    fn push(&mut self, entry: &Entry) -> Result<()> {
+        self.starts.push((entry.hash(), self.bytes.len()));
+        self.bytes = postcard::to_extend(entry, mem::take(&mut self.bytes)).map_err(spooling)?;
+        Ok(())
+    }
+
+    /// Sorts the entries; those of one key stay in the order in which they came.
+    fn sort(&mut self) {
+        self.starts.sort_unstable();
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() + self.starts.len() * size_of::<(KeyHash, usize)>()
+    }
+
+    /// The entry that is the `index`th once they are sorted.
+    fn get(&self, index: usize) -> Option<Result<Entry>> {
+        let (_, start) = *self.starts.get(index)?;
+        let bytes = self.bytes.get(start..).unwrap_or_default();
+        Some(postcard::take_from_bytes(bytes).map(|(entry, _)| entry).map_err(spooling))
+    }
 }
 
 impl Spooler {
@@ -43,10 +79,9 @@ impl Spooler {
         Self { memory_max, ..Self::default() }
     }
 
-    pub(crate) fn push(&mut self, entry: Entry) -> Result<()> {
-        self.weight += entry.weight();
-        self.entries.push(entry);
-        if self.weight > self.memory_max { self.spill() } else { Ok(()) }
+    pub(crate) fn push(&mut self, entry: &Entry) -> Result<()> {
+        self.kept.push(entry)?;
+        if self.kept.len() > self.memory_max { self.spill() } else { Ok(()) }
     }
 
     /// Takes back the entry of a source row, wherever it is by now.
@@ -55,9 +90,9 @@ impl Spooler {
     }
 
     pub(crate) fn finish(mut self) -> Spool {
-        self.entries.sort_by_key(Entry::hash);
+        self.kept.sort();
         Spool {
-            entries: Arc::new(self.entries),
+            kept: Arc::new(self.kept),
             runs: self.runs,
             file: self.file.map(Arc::new),
             withdrawn: Arc::new(self.withdrawn),
@@ -65,21 +100,29 @@ impl Spooler {
     }
 
     fn spill(&mut self) -> Result<()> {
-        self.entries.sort_by_key(Entry::hash);
+        self.kept.sort();
         let file = match &mut self.file {
             Some(file) => file,
             None => self.file.insert(tempfile::tempfile().map_err(spooling)?),
         };
         let start = file.seek(SeekFrom::End(0)).map_err(spooling)?;
-        let mut out = BufWriter::new(&mut *file);
-        for entry in self.entries.drain(..) {
-            write_line(&mut out, &entry)?;
+        let mut out = BufWriter::with_capacity(READ_AT_ONCE, &mut *file);
+        // Where one entry ends another one began, whatever has become of their order.
+        let mut ends: Vec<usize> = self.kept.starts.iter().map(|(_, start)| *start).collect();
+        ends.push(self.kept.bytes.len());
+        ends.sort_unstable();
+        for (_, start) in &self.kept.starts {
+            let end = ends.partition_point(|end| end <= start);
+            let bytes = &self.kept.bytes[*start..ends[end]];
+            let length = u32::try_from(bytes.len()).map_err(spooling)?;
+            out.write_all(&length.to_le_bytes()).and_then(|()| out.write_all(bytes)).map_err(spooling)?;
         }
         out.flush().map_err(spooling)?;
         drop(out);
         let end = file.stream_position().map_err(spooling)?;
         self.runs.push(Run { start, end });
-        self.weight = 0;
+        self.kept.bytes.clear();
+        self.kept.starts.clear();
         Ok(())
     }
 }
@@ -87,7 +130,7 @@ impl Spooler {
 impl std::fmt::Debug for Spool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Spool")
-            .field("in_memory", &self.entries.len())
+            .field("in_memory", &self.kept.starts.len())
             .field("runs", &self.runs)
             .finish_non_exhaustive()
     }
@@ -96,10 +139,12 @@ impl std::fmt::Debug for Spool {
 impl Spool {
     /// The entries in the order of their key hashes.
     pub(crate) fn entries(&self) -> Entries {
-        let mut sources: Vec<Lines> = vec![Lines::Memory { entries: Arc::clone(&self.entries), next: 0 }];
+        let mut sources = vec![Source::Memory { kept: Arc::clone(&self.kept), next: 0 }];
         if let Some(file) = &self.file {
-            let file_run =
-                |run: &Run| Lines::File(BufReader::new(Stretch { file: Arc::clone(file), run: *run }));
+            let file_run = |run: &Run| {
+                let stretch = Stretch { file: Arc::clone(file), run: *run };
+                Source::File { out: BufReader::with_capacity(READ_AT_ONCE, stretch), bytes: Vec::new() }
+            };
             sources.extend(self.runs.iter().map(file_run));
         }
         Entries { sources, heads: BinaryHeap::new(), started: false, withdrawn: Arc::clone(&self.withdrawn) }
@@ -114,40 +159,50 @@ impl Spool {
         let mut spooler = Spooler::new(memory_max);
         for entry in self.entries() {
             if let Some(entry) = decide(entry?) {
-                spooler.push(entry)?;
+                spooler.push(&entry)?;
             }
         }
         Ok(spooler.finish())
     }
 }
 
-enum Lines {
-    Memory { entries: Arc<Vec<Entry>>, next: usize },
-    File(BufReader<Stretch>),
+/// Where sorted entries come from.
+enum Source {
+    Memory { kept: Arc<Kept>, next: usize },
+    File { out: BufReader<Stretch>, bytes: Vec<u8> },
 }
 
-impl Lines {
+impl Source {
     fn next(&mut self) -> Result<Option<Entry>> {
         match self {
-            Self::Memory { entries, next } => {
+            Self::Memory { kept, next } => {
                 *next += 1;
-                Ok(entries.get(*next - 1).cloned())
+                kept.get(*next - 1).transpose()
             }
-            Self::File(lines) => next_line(lines)?.as_deref().map(parse).transpose(),
+            Self::File { out, bytes } => {
+                if out.fill_buf().map_err(spooling)?.is_empty() {
+                    return Ok(None);
+                }
+                let mut length = [0; 4];
+                out.read_exact(&mut length).map_err(spooling)?;
+                bytes.resize(usize::try_from(u32::from_le_bytes(length)).map_err(spooling)?, 0);
+                out.read_exact(bytes).map_err(spooling)?;
+                postcard::from_bytes(bytes).map(Some).map_err(spooling)
+            }
         }
     }
 }
 
 /// A merge of sorted sources: the smallest head first.
 pub(crate) struct Entries {
-    sources: Vec<Lines>,
+    sources: Vec<Source>,
     heads: BinaryHeap<Reverse<(KeyHash, usize, Head)>>,
     started: bool,
     withdrawn: Arc<HashSet<u64>>,
 }
 
 /// An entry that takes no part in the order.
-struct Head(Entry);
+struct Head(Box<Entry>);
 
 impl PartialEq for Head {
     fn eq(&self, _: &Self) -> bool {
@@ -172,7 +227,7 @@ impl Ord for Head {
 impl Entries {
     fn refill(&mut self, source: usize) -> Result<()> {
         if let Some(entry) = self.sources[source].next()? {
-            self.heads.push(Reverse((entry.hash(), source, Head(entry))));
+            self.heads.push(Reverse((entry.hash(), source, Head(Box::new(entry)))));
         }
         Ok(())
     }
@@ -188,7 +243,7 @@ impl Entries {
             self.refill(source)?;
             let is_withdrawn = entry.row > 0 && self.withdrawn.contains(&entry.row);
             if !is_withdrawn {
-                return Ok(Some(entry));
+                return Ok(Some(*entry));
             }
         }
         Ok(None)
@@ -229,28 +284,6 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, at)
 }
 
-pub(crate) fn write_line(mut out: impl Write, line: &impl serde::Serialize) -> Result<()> {
-    serde_json::to_writer(&mut out, line).map_err(spooling)?;
-    out.write_all(b"\n").map_err(spooling)
-}
-
-/// The next line, with its end; `None` at the end of the file.
-pub(crate) fn next_line(lines: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    let length = lines.read_until(b'\n', &mut line).map_err(spooling)?;
-    Ok((length > 0).then_some(line))
-}
-
-pub(crate) fn parse<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T> {
-    // serde quotes values in its messages, so the cause stays out.
-    serde_json::from_slice(line).map_err(|_| {
-        Error::new(
-            ErrorKind::Source,
-            "a line of the plan cannot be read: the file was cut or altered; plan again",
-        )
-    })
-}
-
 fn spooling(error: impl Into<crate::BoxError>) -> Error {
     Error::new(ErrorKind::Io, "the plan could not be written or read back: check the disk").with_source(error)
 }
@@ -272,7 +305,7 @@ mod tests {
         for memory_max in [usize::MAX, 4000, 1] {
             let mut spooler = Spooler::new(memory_max);
             for row in 1..=100 {
-                spooler.push(entry(u128::from(row) * 37 % 101, row)).unwrap();
+                spooler.push(&entry(u128::from(row) * 37 % 101, row)).unwrap();
             }
             spooler.withdraw(50);
             let spool = spooler.finish();

@@ -280,14 +280,25 @@ impl<const N: usize> fmt::Debug for Bytes<N> {
 
 impl<const N: usize> Serialize for Bytes<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return serializer.serialize_bytes(&self.0);
+        }
         serializer.serialize_str(&hex::encode(self.0))
     }
 }
 
 impl<'de, const N: usize> Deserialize<'de> for Bytes<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
         let mut bytes = [0; N];
+        if !deserializer.is_human_readable() {
+            // A slice of bytes is written as a sequence of them is.
+            let read = Vec::<u8>::deserialize(deserializer)?;
+            return read
+                .try_into()
+                .map(Self)
+                .map_err(|_| serde::de::Error::custom("another number of bytes"));
+        }
+        let text = String::deserialize(deserializer)?;
         hex::decode_to_slice(text, &mut bytes).map_err(serde::de::Error::custom)?;
         Ok(Self(bytes))
     }
