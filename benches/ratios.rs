@@ -5,9 +5,10 @@
 
 use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
-use arrow_array::{RecordBatch, StringArray};
+use arrow_array::RecordBatch;
 use reverse_etl::{
-    FieldName, Limits, Mapping, MemoryStore, Outcome, PlanOptions, Record, Rows, Secret, Source, ValueRef,
+    FieldName, Limits, Mapping, MemoryStore, Outcome, PlanOptions, Record, Rows as _, Secret, Source,
+    ValueRef,
     fingerprint::{Fingerprinter, Pairs},
     plan,
 };
@@ -16,7 +17,7 @@ use siphasher::{sip::SipHasher13, sip128::SipHasher13 as SipHasher13x128};
 #[path = "data/mod.rs"]
 mod data;
 
-const COLUMNS: usize = 10;
+use data::Rows;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
@@ -31,9 +32,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let people = data::people(rows, 1);
-    let batches: Vec<RecordBatch> = people.batches(65_536);
-    let records: Vec<Record> = people.records();
+    let all = 0..rows as u64;
+    let batches: Vec<RecordBatch> = (all.clone().step_by(65_536))
+        .map(|start| data::batch(Rows::Prior, start..all.end.min(start + 65_536)))
+        .collect();
+    let records: Vec<Record> = data::records(Rows::Prior, all);
     let names: Vec<FieldName> = data::names();
     let mapping = names[1..]
         .iter()
@@ -75,7 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     };
-    for (name, _) in &times {
+    for name in times.keys() {
         println!("{name:<20} {:>7.1} ns a row", median(name));
     }
     if only.is_some() {

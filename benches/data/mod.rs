@@ -1,75 +1,124 @@
-//! People that nobody is: an e-mail and ten texts of 4 to 24 bytes, every one different.
+//! People that nobody is: an e-mail and ten texts of 4 to 24 bytes, all of them different, 3 % of them null.
+//!
+//! Between the prior rows and the current ones 1 % of the people change, in one column or in two, 0.5 % leave and 0.5 % come.
+//! Who that is, and everything about them, follows from their numbers, so nothing has to be kept.
 #![allow(dead_code, reason = "each benchmark uses a part")]
 
-use std::sync::Arc;
+use std::{fmt::Write, ops::Range, sync::Arc};
 
-use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, RecordBatch, builder::StringBuilder};
 use reverse_etl::{FieldName, Record, Value};
 
-/// Rows by number.
-pub(crate) struct People {
-    rows: usize,
-    seed: u64,
-}
+/// The attributes, beside the e-mail.
+pub(crate) const ATTRIBUTES: u64 = 10;
 
-/// People 0 to `rows`, whose texts depend on `seed`.
-pub(crate) fn people(rows: usize, seed: u64) -> People {
-    People { rows, seed }
-}
-
-/// The column of the key, and those of the attributes.
+/// The names of the columns, that of the e-mail first.
 pub(crate) fn names() -> Vec<FieldName> {
-    let attributes = (0..10).map(|column| format!("attribute_{column}").into());
+    let attributes = (0..ATTRIBUTES).map(|column| format!("a{column}").into());
     std::iter::once("email".into()).chain(attributes).collect()
 }
 
-impl People {
-    /// The cells of a row, in the order of [`names`]; 3 % of the attributes are null.
-    pub(crate) fn cells(&self, row: usize) -> impl Iterator<Item = Option<String>> + '_ {
-        let email = format!("person.{row}@shop.test");
-        let attributes = (1..=10).map(move |column| {
-            let mut random = mix(self.seed ^ mix(row as u64 * 16 + column));
-            let (length, is_null) = (4 + random % 21, random >> 32 & 31 == 0);
-            let mut text = String::new();
-            while text.len() < length as usize {
-                random = mix(random);
-                text.extend(format!("{random:016x}").chars().take(length as usize - text.len()));
-            }
-            (!is_null).then_some(text)
-        });
-        std::iter::once(Some(email)).chain(attributes)
-    }
+/// What becomes of a person between the prior rows and the current ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Stays,
+    Leaves,
+    /// These two columns change, which may be the same one.
+    Changes(u64, u64),
+}
 
-    pub(crate) fn records(&self) -> Vec<Record> {
-        let names = names();
-        (0..self.rows)
-            .map(|row| names.iter().cloned().zip(self.cells(row).map(Value::from)).collect())
-            .collect()
-    }
-
-    pub(crate) fn batches(&self, rows_a_batch: usize) -> Vec<RecordBatch> {
-        let names = names();
-        (0..self.rows)
-            .step_by(rows_a_batch)
-            .map(|start| {
-                let mut columns = vec![Vec::new(); names.len()];
-                for row in start..self.rows.min(start + rows_a_batch) {
-                    columns.iter_mut().zip(self.cells(row)).for_each(|(column, cell)| column.push(cell));
-                }
-                let arrays =
-                    columns.into_iter().map(|column| Arc::new(StringArray::from(column)) as ArrayRef);
-                let names = names.iter().map(FieldName::as_str);
-                RecordBatch::try_from_iter_with_nullable(
-                    names.zip(arrays).map(|(name, array)| (name, array, true)),
-                )
-                .expect("all columns are of one length")
-            })
-            .collect()
+/// What becomes of the person of this number.
+pub(crate) fn fate(person: u64) -> Fate {
+    let chance = mix(person ^ 0xFA7E << 40);
+    match chance % 200 {
+        0 => Fate::Leaves,
+        1 | 2 => {
+            let first = (chance >> 16) % ATTRIBUTES;
+            let second = (first + (chance >> 32) % (ATTRIBUTES - 1) + 1) % ATTRIBUTES;
+            Fate::Changes(first, if chance >> 63 == 0 { first } else { second })
+        }
+        _ => Fate::Stays,
     }
 }
 
+/// Which rows are meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rows {
+    Prior,
+    Current,
+}
+
+/// Writes the cell of a person, where column 0 is the e-mail; false for a null.
+pub(crate) fn cell(rows: Rows, person: u64, column: u64, to: &mut impl Write) -> bool {
+    if column == 0 {
+        let salt = person.wrapping_mul(2_654_435_761) % 100_000_007;
+        // Neither a text nor a column of an array runs out of room.
+        let _ = write!(to, "user{person}.{salt:08}@example.com");
+        return true;
+    }
+    let attribute = column - 1;
+    let seed = mix(person * 16 + attribute);
+    let was_null = seed.is_multiple_of(32);
+    match fate(person) {
+        Fate::Changes(first, second) if rows == Rows::Current && [first, second].contains(&attribute) => {
+            let seed = mix(seed ^ 0xC4A6);
+            if !was_null && seed.is_multiple_of(10) {
+                return false;
+            }
+            // No text begins with this, so a value that changes is another one.
+            let _ = to.write_char('~');
+            text(seed, 3 + seed % 20, to);
+            true
+        }
+        _ if was_null => false,
+        _ => {
+            text(seed, 4 + (seed >> 8) % 21, to);
+            true
+        }
+    }
+}
+
+/// So many letters, digits and signs.
+fn text(seed: u64, length: u64, to: &mut impl Write) {
+    const LETTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789-";
+    let mut random = seed;
+    for at in 0..length {
+        if at % 10 == 0 {
+            random = mix(random);
+        }
+        let _ = to.write_char(LETTERS[usize::try_from(random & 63).unwrap_or(0)].into());
+        random >>= 6;
+    }
+}
+
+/// These people as records.
+pub(crate) fn records(rows: Rows, people: Range<u64>) -> Vec<Record> {
+    let names = names();
+    let value = |person, column| {
+        let mut text = String::new();
+        Value::from(cell(rows, person, column, &mut text).then_some(text))
+    };
+    let record =
+        |person| (0..).zip(&names).map(|(column, name)| (name.clone(), value(person, column))).collect();
+    people.map(record).collect()
+}
+
+/// These people as a batch.
+pub(crate) fn batch(rows: Rows, people: impl IntoIterator<Item = u64>) -> RecordBatch {
+    let names = names();
+    let mut columns: Vec<StringBuilder> = names.iter().map(|_| StringBuilder::new()).collect();
+    for person in people {
+        for (column, cells) in (0..).zip(&mut columns) {
+            if cell(rows, person, column, cells) { cells.append_value("") } else { cells.append_null() }
+        }
+    }
+    let columns = columns.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef);
+    let columns = names.iter().zip(columns).map(|(name, column)| (name.as_str(), column, true));
+    RecordBatch::try_from_iter_with_nullable(columns).expect("all columns are of one length")
+}
+
 /// A number that looks random: one round of splitmix64.
-fn mix(number: u64) -> u64 {
+pub(crate) fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -1,13 +1,18 @@
 //! The state in one file, kept by an embedded database: the default store.
 //!
-//! A row's hot value and its record stand in two tables, so that a scan reads nothing but key hashes and fingerprints.
+//! A row's hot value and its record stand apart, so that a scan reads nothing but key hashes and fingerprints; how, that says
+//! the module `rows`.
 //! The file is opened read-only until the first commit, which is also what makes a new file; so planning leaves no
 //! trace, and works beside a writer.
+
+mod blocks;
+mod rows;
 
 use std::{
     fmt,
     fs::{self, File},
     io,
+    ops::RangeInclusive,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -16,11 +21,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream, stream::BoxStream};
+use futures::{FutureExt, Stream, StreamExt, stream, stream::BoxStream};
 use redb::{
-    Builder, CommitError, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadOnlyTable,
-    ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
-    TransactionError,
+    Builder, CommitError, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
+    ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError, TransactionError,
 };
 
 use crate::{
@@ -33,18 +37,18 @@ use crate::{
     },
 };
 
-/// Key hash to hot value; numbers sort as key hashes do.
-const HOT: TableDefinition<'_, u128, u64> = TableDefinition::new("hot");
-/// Key hash to the bytes of the record.
-const COLD: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("cold");
 /// The header, and the number of this format.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const HEADER: &str = "header";
 const FORMAT: &str = "format";
 const FORMAT_NUMBER: u32 = 1;
+/// Where the recent rows are that are to be put into blocks next.
+const CURSOR: &str = "cursor";
 
-/// Rows in one chunk of a scan.
-const CHUNK: usize = 64 * 1024;
+/// About so many rows are in one chunk of a scan.
+const CHUNK: u64 = 64 * 1024;
+/// Chunks of a scan that are read at once.
+const CHUNKS_AT_ONCE: usize = 2;
 /// Bytes of pages that a handle keeps in memory. All inner pages of ten million rows fit; a run goes through the rows
 /// in the order of the file, so more would not help it.
 const CACHE: usize = 64 * 1024 * 1024;
@@ -93,6 +97,8 @@ struct Inner {
     /// Open, and holding the file's lock, as long as a run of this store has the lease.
     writer: RwLock<Option<Database>>,
     reader: Mutex<Option<ReadOnlyDatabase>>,
+    /// Rows that are not in blocks, before any is put there.
+    recent_min: u64,
 }
 
 /// Why something was not done.
@@ -101,6 +107,8 @@ enum Fault {
     Engine(redb::Error),
     /// The engine panicked, as it does on some files that something else has changed.
     Panicked,
+    /// The engine gave something that is no row.
+    Damaged,
     /// An error that already says what to do.
     Told(Error),
 }
@@ -134,9 +142,24 @@ impl RedbStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => folder_exists(&path)?,
             Err(error) => return Err(unusable(&path, error)),
         }
-        let inner =
-            Inner { path, host, turn: Mutex::default(), writer: RwLock::default(), reader: Mutex::default() };
+        let inner = Inner {
+            path,
+            host,
+            turn: Mutex::default(),
+            writer: RwLock::default(),
+            reader: Mutex::default(),
+            recent_min: rows::RECENT_MIN,
+        };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The same store with fewer rows that are not in blocks.
+    #[cfg(test)]
+    fn with_recent_min(mut self, rows: u64) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.recent_min = rows;
+        }
+        self
     }
 
     /// The file, as an absolute path.
@@ -180,27 +203,31 @@ impl PriorState for RedbStore {
     async fn load(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>> {
         let keys = keys.to_vec();
         self.blocking(move |inner| {
-            let rows = inner.read(Look::Kept, |state| inner.load(state, &keys))?;
+            let rows = inner.read(Look::Kept, |state| Ok(rows::load(state, &keys)?))?;
             Ok(rows.unwrap_or_else(|| vec![None; keys.len()]))
         })
         .await
     }
 
     fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
-        stream::try_unfold(Scan::Begin, async |scan| {
-            self.blocking(|inner| {
-                Ok(match scan {
-                    Scan::Begin => match inner.begin(Look::Kept)? {
-                        Some(state) => chunk(state.open_table(HOT)?, 0)?,
-                        None => None,
-                    },
-                    Scan::At { hot, from } => chunk(hot, from)?,
-                    Scan::End => None,
+        // One look at the state for all chunks, however long they take.
+        let begun = self.blocking(|inner| {
+            let Some(state) = inner.begin(Look::Kept)? else { return Ok(None) };
+            let rows = inner.header(&state.open_table(META)?)?.map_or(0, |header| header.rows);
+            Ok(Some((Arc::new(state), rows)))
+        });
+        let chunks = begun.map(move |begun| match begun {
+            Ok(Some((state, rows))) => chunks(rows)
+                .map(move |range| {
+                    let state = Arc::clone(&state);
+                    self.blocking(move |_| Ok(rows::scan(&state, *range.start(), *range.end())?))
                 })
-            })
-            .await
-        })
-        .boxed()
+                .buffered(CHUNKS_AT_ONCE)
+                .boxed(),
+            Ok(None) => stream::empty().boxed(),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        });
+        chunks.flatten_stream().boxed()
     }
 }
 
@@ -219,27 +246,14 @@ enum Look {
     Kept,
 }
 
-/// Where a scan stands. The table keeps its read transaction alive.
-enum Scan {
-    Begin,
-    At { hot: ReadOnlyTable<u128, u64>, from: u128 },
-    End,
-}
-
-type Chunk = Vec<(KeyHash, RowFingerprint)>;
-
-fn chunk(hot: ReadOnlyTable<u128, u64>, from: u128) -> Result<Option<(Chunk, Scan)>, Fault> {
-    let mut rows = Chunk::new();
-    for entry in hot.range(from..)?.take(CHUNK) {
-        let (key, fingerprint) = entry?;
-        rows.push((KeyHash::from_u128(key.value()), RowFingerprint::from_u64(fingerprint.value())));
-    }
-    let next = rows.last().and_then(|(key, _)| key.to_u128().checked_add(1));
-    let scan = match next {
-        Some(from) if rows.len() == CHUNK => Scan::At { hot, from },
-        _ => Scan::End,
-    };
-    Ok((!rows.is_empty()).then_some((rows, scan)))
+/// All key hashes, in stretches that have about a chunk's rows each: a hash is as likely as any other.
+fn chunks(rows: u64) -> impl Stream<Item = RangeInclusive<u128>> {
+    let bits = (rows / CHUNK).checked_ilog2().map_or(0, |bits| bits + 1);
+    let width = u128::MAX >> bits;
+    stream::iter((0..1_u128 << bits).map(move |number| {
+        let start = number << (128 - bits).min(127);
+        start..=start + width
+    }))
 }
 
 fn engine() -> Builder {
@@ -349,27 +363,6 @@ impl Inner {
         header.map_err(|error| Fault::Told(self.damaged(Some(error.into()))))
     }
 
-    fn load(&self, state: &ReadTransaction, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>, Fault> {
-        let (hot, cold) = (state.open_table(HOT)?, state.open_table(COLD)?);
-        // In the order of the file each of its pages is read once.
-        let mut order: Vec<usize> = (0..keys.len()).collect();
-        order.sort_by_key(|&index| keys[index]);
-        let mut rows = vec![None; keys.len()];
-        for index in order {
-            let key = keys[index].to_u128();
-            rows[index] = match (hot.get(key)?, cold.get(key)?) {
-                (Some(hot), Some(cold)) => {
-                    let row =
-                        RowState::from_bytes(RowFingerprint::from_u64(hot.value()), cold.value().to_vec());
-                    Some(row.map_err(|error| Fault::Told(self.damaged(Some(error.into()))))?)
-                }
-                (None, None) => None,
-                _ => return Err(Fault::Told(self.damaged(None))),
-            };
-        }
-        Ok(rows)
-    }
-
     fn commit(&self, commit: &Commit) -> Result<(), Fault> {
         let mut leased = locked(&self.turn);
         let outcome = caught(|| self.commit_in_turn(commit, &mut leased));
@@ -457,21 +450,16 @@ impl Inner {
             });
             let header = commit.admit(found.as_ref(), self.host.wall()).map_err(Fault::Told)?;
             let bytes = header.to_bytes().map_err(Fault::Told)?;
+            let recent_max = self.recent_min.max(header.rows / rows::BLOCKED_TO_RECENT);
             let lease = header.lease.map(|lease| lease.run);
             // Known before it is written: should the outcome stay unknown, this lease still counts as ours.
             *leased = lease.or(*leased);
 
-            let (mut hot, mut cold) = (transaction.open_table(HOT)?, transaction.open_table(COLD)?);
-            for (key, row) in commit.rows() {
-                let key = key.to_u128();
-                if let Some(row) = row {
-                    hot.insert(key, row.fingerprint().to_u64())?;
-                    cold.insert(key, row.as_bytes())?;
-                } else {
-                    hot.remove(key)?;
-                    cold.remove(key)?;
-                }
-            }
+            let cursor =
+                meta.get(CURSOR)?.and_then(|bytes| Some(u128::from_le_bytes(bytes.value().try_into().ok()?)));
+            let mut cursor = cursor.unwrap_or_default();
+            rows::write(&transaction, commit.rows(), recent_max, &mut cursor)?;
+            meta.insert(CURSOR, &cursor.to_le_bytes()[..])?;
             meta.insert(FORMAT, &FORMAT_NUMBER.to_le_bytes()[..])?;
             meta.insert(HEADER, &*bytes)?;
             lease
@@ -550,7 +538,7 @@ impl Inner {
 
         let error = match fault {
             Fault::Told(error) => return error,
-            Fault::Panicked => return self.damaged(None),
+            Fault::Panicked | Fault::Damaged => return self.damaged(None),
             Fault::Engine(error) => error,
         };
         let (kind, text) = match &error {
@@ -581,6 +569,15 @@ impl Inner {
             ),
         };
         Error::new(kind, format!("the state {} {text}", self.path.display())).with_source(error)
+    }
+}
+
+impl From<rows::Failure> for Fault {
+    fn from(failure: rows::Failure) -> Self {
+        match failure {
+            rows::Failure::Engine(error) => Self::Engine(error),
+            rows::Failure::Damaged => Self::Damaged,
+        }
     }
 }
 

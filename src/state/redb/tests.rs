@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     process::{Child, Command, Stdio},
     sync::Mutex,
@@ -7,15 +7,28 @@ use std::{
 };
 
 use futures::executor::block_on;
+use proptest::{collection::vec, prelude::*};
 use tempfile::TempDir;
 
 use super::*;
-use crate::state::checks::{KEY, header, hold, lease, row, rows, run, scanned, store_checks, version, write};
+use crate::state::checks::{
+    KEY, header, hold, lease, row, rows as state_rows, run, scanned, store_checks, version, write,
+};
 
 store_checks!({
     let folder = TempDir::new().unwrap();
     (RedbStore::open(folder.path().join("state")).unwrap(), folder)
 });
+
+/// The same of a store that puts every row into a block as soon as it can.
+mod packed {
+    use super::*;
+
+    store_checks!({
+        let folder = TempDir::new().unwrap();
+        (RedbStore::open(folder.path().join("state")).unwrap().with_recent_min(0), folder)
+    });
+}
 
 /// A directory for one state.
 struct Place(TempDir);
@@ -47,8 +60,13 @@ impl Place {
     /// A state that was closed in good order: `count` rows of one run, without a lease.
     fn with_rows(count: u64) -> Self {
         let place = Self::new();
-        block_on(place.open().commit(&Commit::new(run(), 0, header(None), rows((0..count).map(|n| n + 2)))))
-            .unwrap();
+        block_on(place.open().commit(&Commit::new(
+            run(),
+            0,
+            header(None),
+            state_rows((0..count).map(|n| n + 2)),
+        )))
+        .unwrap();
         place
     }
 
@@ -372,18 +390,86 @@ fn a_file_of_a_newer_format_is_refused_and_says_so() {
 
 #[test]
 fn a_row_without_its_record_is_damage() {
-    let place = Place::with_rows(3);
-    let database = engine().open(place.path()).unwrap();
-    let transaction = database.begin_write().unwrap();
-    transaction.open_table(COLD).unwrap().remove(KEY.to_u128()).unwrap();
-    transaction.open_table(COLD).unwrap().insert(2, &b"?"[..]).unwrap();
-    transaction.commit().unwrap();
-    drop(database);
-    let store = place.open();
-    for key in [KEY, KeyHash::from_u128(2)] {
-        assert!(is_damage(&block_on(store.load(&[key])).unwrap_err()));
+    type Break<'b> = &'b dyn Fn(&redb::WriteTransaction);
+    let last = 999;
+    let recent: Break<'_> = &|state| {
+        state.open_table(rows::RECENT).unwrap().insert(last, &b"?"[..]).unwrap();
+    };
+    let cut: Break<'_> = &|state| {
+        state.open_table(rows::RECENT).unwrap().insert(last, &[9_u8; 8][..]).unwrap();
+    };
+    let no_cold: Break<'_> = &|state| {
+        state.open_table(rows::COLD).unwrap().pop_last().unwrap();
+    };
+    let bad_cold: Break<'_> = &|state| {
+        let mut cold = state.open_table(rows::COLD).unwrap();
+        let first = cold.last().unwrap().unwrap().0.value();
+        cold.insert(first, &b"?"[..]).unwrap();
+    };
+    let bad_hot: Break<'_> = &|state| {
+        let mut hot = state.open_table(rows::HOT).unwrap();
+        let lower = hot.last().unwrap().unwrap().0.value();
+        hot.insert(lower, &b"?"[..]).unwrap();
+    };
+    for (name, damage) in
+        [("recent", recent), ("cut", cut), ("no cold", no_cold), ("bad cold", bad_cold), ("bad hot", bad_hot)]
+    {
+        let place = Place::new();
+        let store = place.open().with_recent_min(0);
+        for version in 0..2 {
+            let commit =
+                Commit::new(run(), version, header(None), state_rows((0..1000).map(|n| n + 2)));
+            block_on(store.commit(&commit)).unwrap();
+        }
+        drop(store);
+        let database = engine().open(place.path()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        damage(&transaction);
+        transaction.commit().unwrap();
+        drop(database);
+        let store = place.open();
+        assert!(is_damage(&block_on(store.load(&[KeyHash::from_u128(last)])).unwrap_err()), "{name}");
+        assert!(block_on(store.load(&[KeyHash::from_u128(0)])).is_ok(), "{name}");
     }
-    assert!(block_on(store.load(&[KeyHash::from_u128(0)])).is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Rows come, change and go, near each other and far apart, few at a time and many.
+    #[test]
+    fn rows_are_what_was_written_whether_they_are_in_blocks_or_not(
+        commits in vec(vec((0_u128..2_000, any::<bool>(), 0_u8..10), 0..400), 1..20),
+        recent_min in 0_u64..600,
+    ) {
+        let place = Place::new();
+        let store = place.open().with_recent_min(recent_min);
+        let mut expected: BTreeMap<KeyHash, RowState> = BTreeMap::new();
+        let writer = run();
+        for (version, commit) in (0..).zip(commits) {
+            let mut rows = BTreeMap::new();
+            for (number, is_spread, action) in commit {
+                let key = if is_spread { number << 116 } else { number };
+                let value = (action > 2).then(|| row(u64::from(action) + version));
+                rows.insert(KeyHash::from_u128(key), value);
+            }
+            for (key, row) in &rows {
+                match row {
+                    Some(row) => expected.insert(*key, row.clone()),
+                    None => expected.remove(key),
+                };
+            }
+            let commit = Commit::new(writer, 0, header(None), rows.into_iter().collect());
+            block_on(store.commit(&commit)).unwrap();
+        }
+        let all: Vec<_> = expected.iter().map(|(key, row)| (*key, row.fingerprint())).collect();
+        prop_assert!(scanned(&store) == all);
+        let keys: Vec<_> = (0..2_000).flat_map(|number| [number, number << 116]).map(KeyHash::from_u128).collect();
+        let loaded = block_on(store.load(&keys)).unwrap();
+        for (key, row) in keys.iter().zip(loaded) {
+            prop_assert!(row.as_ref() == expected.get(key));
+        }
+    }
 }
 
 #[test]
@@ -486,7 +572,7 @@ fn a_child_process_commits_until_it_is_killed() {
     for version in planned + 1.. {
         assert!(Instant::now() < until, "nobody killed this process");
         let held = header(Some(lease(run, Duration::from_secs(60))));
-        let rows = rows([print_at(version)].repeat(CHILD_ROWS));
+        let rows = state_rows([print_at(version)].repeat(CHILD_ROWS));
         block_on(store.commit(&Commit::new(run, planned, held, rows))).unwrap();
     }
 }

@@ -1,0 +1,154 @@
+//! Plans every column of a Parquet file against a state, and says how fast that was.
+//!
+//! ```sh
+//! cargo run --release --features arrow --example make_parquet -- --rows 1000000 target/people
+//! plan="cargo run --release --features arrow --example plan_parquet -- --state target/people/state --key email"
+//! $plan --parquet target/people/prior.parquet --commit
+//! $plan --parquet target/people/current.parquet
+//! ```
+//!
+//! The file is taken for a complete model: what it does not have is removed. `--commit` delivers the plan to a destination
+//! that acknowledges everything, and so fills the state.
+
+use std::{
+    fs::File,
+    num::NonZero,
+    path::{Path, PathBuf},
+    thread,
+    time::Instant,
+};
+
+use arrow_array::RecordBatch;
+use clap::Parser;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use reverse_etl::{Limits, Mapping, Outcome, Plan, PlanOptions, RedbStore, Report, Source, plan};
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Plans every column of a Parquet file against a state.
+#[derive(Parser)]
+struct Arguments {
+    /// The file of the state; made by `--commit` if it is missing.
+    #[arg(long)]
+    state: PathBuf,
+    /// The rows.
+    #[arg(long)]
+    parquet: PathBuf,
+    /// The column that links a row to a record; all others are attributes.
+    #[arg(long)]
+    key: String,
+    /// Delivers the plan, and so remembers it.
+    #[arg(long)]
+    commit: bool,
+    /// Rows in a batch.
+    #[arg(long, default_value_t = 5_000)]
+    batch: usize,
+    /// Threads that decode, and threads that compare; by default as many as there are cores.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Leaves alone what the file does not have. Then the state keeps no sealed keys.
+    #[arg(long)]
+    leave_absent: bool,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let arguments = Arguments::parse();
+    let threads =
+        arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+    let started = Instant::now();
+    let metadata =
+        ArrowReaderMetadata::load(&File::open(&arguments.parquet)?, ArrowReaderOptions::default())?;
+    let columns = metadata.schema().fields().iter().map(|field| field.name().clone());
+    let mut mapping = Mapping::new(arguments.key.as_str());
+    for column in columns.filter(|column| *column != arguments.key) {
+        mapping = mapping.map(column.clone(), column);
+    }
+    let store = RedbStore::open(&arguments.state)?;
+    let mut options = PlanOptions::default().threads(threads);
+    if !arguments.leave_absent {
+        options = options.remove_absent();
+    }
+    let plan =
+        plan(Source::chunks(batches(arguments.parquet, metadata, threads)), &mapping, &store, &options)
+            .await?;
+
+    let planned = started.elapsed();
+    let counts = plan.counts().clone();
+    let to_send = counts.planned();
+    println!("rows          {:>12}", counts.rows);
+    println!("added rows    {:>12}", counts.added);
+    println!("changed rows  {:>12}", counts.changed);
+    println!("changed cells {:>12}", counts.fields - counts.added * mapping.fields().len() as u64);
+    println!("removed rows  {:>12}", counts.removed);
+    println!(
+        "planned in    {:>12.2} s, {:.0} rows/s",
+        planned.as_secs_f64(),
+        per(counts.rows, planned.as_secs_f64())
+    );
+    if arguments.commit {
+        let started = Instant::now();
+        let report = deliver(plan, &store, arguments.batch).await?;
+        let taken = started.elapsed().as_secs_f64();
+        println!(
+            "delivered in  {taken:>12.2} s, {:.0} rows/s, {} batches",
+            per(to_send, taken),
+            report.batches
+        );
+    }
+    if let Ok(state) = std::fs::metadata(&arguments.state) {
+        println!("state         {:>12.1} bytes a row", per(state.len(), per(counts.rows, 1.0)));
+    }
+    if let Some(megabytes) = peak_memory() {
+        println!("peak memory   {megabytes:>12} MB");
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody reads as many digits")]
+fn per(count: u64, of: f64) -> f64 {
+    count as f64 / of
+}
+
+/// Delivers a plan to somebody who takes everything.
+async fn deliver(plan: Plan, store: &RedbStore, rows: usize) -> reverse_etl::Result<Report> {
+    let mut run = plan.start(store, Limits::rows(rows)).await?;
+    while let Some(batch) = run.next_batch().await {
+        let outcomes = batch.all(&Outcome::applied());
+        batch.settle(outcomes);
+    }
+    run.finish().await
+}
+
+/// The most memory that this process had so far, in megabytes, where the system says so.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? / 1024)
+}
+
+/// The batches of the file, in order; as many groups of rows are decoded at once as there are threads.
+fn batches(
+    path: PathBuf,
+    metadata: ArrowReaderMetadata,
+    threads: usize,
+) -> impl Stream<Item = Result<RecordBatch, Error>> + Send {
+    stream::iter(0..metadata.metadata().num_row_groups())
+        .map(move |group| {
+            let (path, metadata) = (path.clone(), metadata.clone());
+            tokio::task::spawn_blocking(move || group_of(&path, metadata, group))
+        })
+        .buffered(threads)
+        .map(|decoded| Ok::<_, Error>(stream::iter(decoded??.into_iter().map(Ok))))
+        .try_flatten()
+}
+
+fn group_of(path: &Path, metadata: ArrowReaderMetadata, group: usize) -> Result<Vec<RecordBatch>, Error> {
+    // Each has a file of its own, since a reader moves its place in it.
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(File::open(path)?, metadata);
+    let batches = reader.with_row_groups(vec![group]).with_batch_size(8192).build()?;
+    Ok(batches.collect::<Result<Vec<_>, _>>()?)
+}
