@@ -239,7 +239,7 @@ impl fmt::Debug for Fingerprinter {
 /// Slots and values in the form that fingerprints are computed over.
 ///
 /// Most values are short, and of lengths that nobody can foretell: to copy each with as many instructions as it has bytes
-/// costs a mispredicted jump, which is more than its share of the hash. So up to [`SHORT`] bytes are copied by
+/// costs a mispredicted jump, which is more than its share of the hash. So up to 32 bytes are copied by
 /// the same few instructions, whatever their number.
 #[derive(Clone, Default)]
 pub struct Pairs {

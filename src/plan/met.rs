@@ -103,7 +103,7 @@ impl MetRows {
     /// Remembers a row, in place of another one with its key.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if there are too many.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there are too many.
     pub(super) fn insert(&mut self, hash: KeyHash, met: Met) -> Result<()> {
         let (packed, halves) = (Packed::new(hash, met), halves(hash));
         let rows = &mut self.rows;

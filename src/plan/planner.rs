@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use hashbrown::HashMap;
 
 use crate::{
@@ -17,7 +20,7 @@ use crate::{
         digest::{Differing, Digested, Digester, Keyed, Other},
         index::{Index, IndexBuilder, Place, Seen},
         met::{Counted, Met, MetRows},
-        read::{ROWS_A_PIECE, digested},
+        read::{Done, ROWS_A_PIECE, digested},
         spool::Spooler,
     },
     record::Key,
@@ -38,8 +41,10 @@ const LOADED_MIN: u64 = 1024;
 /// Rows that an index makes room for before it has seen them, whatever the state says of itself.
 const ROWS_FORESEEN: usize = 1 << 26;
 
-/// Records that are loaded at once.
-const AT_ONCE: usize = 1024;
+/// Records of rows that are gone that are loaded at once.
+const AT_ONCE: usize = 4096;
+/// Loads that are under way at once.
+const LOADS_AT_ONCE: usize = 2;
 
 /// Compares a source with what the destination has acknowledged, and plans what to send.
 ///
@@ -107,6 +112,51 @@ enum Lookup {
     Load { rows_max: u64 },
     /// In an index of all rows; of each it is known whether the source had it.
     Index(Seen),
+}
+
+/// A piece, what its rows are, and the records of those that differ.
+type Loaded<'a> = (Piece<'a>, Digested, Vec<Option<RowState>>);
+
+/// Has the records of one piece loaded while the one before it is planned.
+fn with_states<'a>(
+    pieces: BoxStream<'a, Done<'a>>,
+    prior: &'a dyn PriorState,
+) -> BoxStream<'a, Result<Loaded<'a>>> {
+    pieces
+        .map(async |done| {
+            let (piece, digested) = done?;
+            let states = states(prior, &digested).await?;
+            Ok((piece, digested, states))
+        })
+        .buffered(LOADS_AT_ONCE)
+        .boxed()
+}
+
+/// A row that is gone from the source, unless it is only invalid there, and its record.
+type Gone = (KeyHash, bool, Option<RowState>);
+
+/// Loads the records of these rows.
+fn gone_rows<'a>(rows: &[(KeyHash, bool)], prior: &'a dyn PriorState) -> BoxStream<'a, Result<Vec<Gone>>> {
+    let parts: Vec<Vec<_>> = rows.chunks(AT_ONCE).map(<[_]>::to_vec).collect();
+    stream::iter(parts)
+        .map(async |part: Vec<(KeyHash, bool)>| {
+            let hashes: Vec<KeyHash> = part.iter().map(|(hash, _)| *hash).collect();
+            let states = prior.load(&hashes).await?;
+            Ok(part.into_iter().zip(states).map(|((hash, is_gone), state)| (hash, is_gone, state)).collect())
+        })
+        .buffered(LOADS_AT_ONCE)
+        .boxed()
+}
+
+/// The records of rows that differ, which an index does not have.
+async fn states(prior: &dyn PriorState, digested: &Digested) -> Result<Vec<Option<RowState>>> {
+    let known = |other: &Other| other.keyed().filter(|keyed| keyed.place.is_some()).map(|keyed| keyed.hash);
+    let hashes: Vec<KeyHash> = digested.others.iter().filter_map(known).collect();
+    if hashes.is_empty() {
+        return Ok(vec![None; digested.others.len()]);
+    }
+    let mut states = prior.load(&hashes).await?.into_iter();
+    Ok(digested.others.iter().map(|other| known(other).and_then(|_| states.next().flatten())).collect())
 }
 
 impl<'p> Planner<'p> {
@@ -216,10 +266,11 @@ impl<'p> Planner<'p> {
                 self.scan().await?;
             }
         }
-        let mut digested = digested(pieces, self.digester.clone(), self.options.threads_wanted());
-        while let Some(done) = digested.next().await {
-            let (piece, digested) = done?;
-            let states = self.states(&digested).await?;
+        let prior = self.prior;
+        let pieces = digested(pieces, self.digester.clone(), self.options.threads_wanted());
+        let mut pieces = with_states(pieces, prior);
+        while let Some(loaded) = pieces.next().await {
+            let (piece, digested, states) = loaded?;
             self.take(&piece, digested, states)?;
             // Others on this thread have their turn in between.
             crate::host::yield_once().await;
@@ -256,18 +307,6 @@ impl<'p> Planner<'p> {
         let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
         let states = digested.others.iter().map(|other| known.get(&other.keyed()?.hash).cloned()).collect();
         self.take(piece, digested, states)
-    }
-
-    /// The records of rows that differ, which an index does not have.
-    async fn states(&self, digested: &Digested) -> Result<Vec<Option<RowState>>> {
-        let known =
-            |other: &Other| other.keyed().filter(|keyed| keyed.place.is_some()).map(|keyed| keyed.hash);
-        let hashes: Vec<KeyHash> = digested.others.iter().filter_map(known).collect();
-        if hashes.is_empty() {
-            return Ok(vec![None; digested.others.len()]);
-        }
-        let mut states = self.prior.load(&hashes).await?.into_iter();
-        Ok(digested.others.iter().map(|other| known(other).and_then(|_| states.next().flatten())).collect())
     }
 
     /// Plans a piece, row by row.
@@ -632,12 +671,11 @@ impl<'p> Planner<'p> {
             absent.extend(self.met.iter().filter(|(_, met)| unplanned(met)).map(|(hash, _)| (hash, false)));
             absent.sort_unstable();
         }
-        for part in absent.chunks(AT_ONCE) {
-            let hashes: Vec<KeyHash> = part.iter().map(|(hash, _)| *hash).collect();
-            let states = self.prior.load(&hashes).await?;
-            for ((hash, is_gone), state) in part.iter().zip(states) {
+        let mut parts = gone_rows(&absent, self.prior);
+        while let Some(part) = parts.next().await {
+            for (hash, is_gone, state) in part? {
                 if let Some(state) = state {
-                    self.plan_gone(*hash, &state.record()?, removes && *is_gone)?;
+                    self.plan_gone(hash, &state.record()?, removes && is_gone)?;
                 }
             }
         }

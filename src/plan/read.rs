@@ -31,7 +31,7 @@ const ROWS_TO_SEND: usize = 512;
 /// Pieces for each thread, so that it has the next one at once.
 const PIECES_A_THREAD: usize = 2;
 
-type Done<'a> = Result<(Piece<'a>, Digested)>;
+pub(super) type Done<'a> = Result<(Piece<'a>, Digested)>;
 
 /// The pieces that are left, digested on so many threads.
 pub(super) fn digested(pieces: Pieces<'_>, digester: Digester, threads: usize) -> BoxStream<'_, Done<'_>> {

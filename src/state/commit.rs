@@ -1,6 +1,6 @@
 //! A commit: the one way in which a state changes.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use crate::{
     Error, ErrorKind, Result,
@@ -54,7 +54,8 @@ impl RowState {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Commit {
-    rows: Vec<(KeyHash, Option<RowState>)>,
+    /// Shared, since a store that works on another thread takes a clone there.
+    rows: Arc<Vec<(KeyHash, Option<RowState>)>>,
     run: RunId,
     /// The version that the run's plan was made against.
     planned: u64,
@@ -70,7 +71,7 @@ impl Commit {
         mut rows: Vec<(KeyHash, Option<RowState>)>,
     ) -> Self {
         rows.sort_by_key(|(key, _)| *key);
-        Self { rows, run, planned, header }
+        Self { rows: Arc::new(rows), run, planned, header }
     }
 
     /// The rows, in the order of their key hashes: one to write whole, or `None` to delete it.

@@ -394,8 +394,10 @@ mod flag {
     pub(super) const REMOVAL: u16 = 1 << 8;
     pub(super) const KEY: u16 = 1 << 9;
     pub(super) const BY_KEY: u16 = 1 << 10;
+    /// The slots follow each other without a gap, as they do until a field is given up.
+    pub(super) const DENSE: u16 = 1 << 11;
     /// All that this version writes; the others are room for an identity column and its rekeys.
-    pub(super) const ALL: u16 = (1 << 11) - 1;
+    pub(super) const ALL: u16 = (1 << 12) - 1;
 }
 
 /// The record as a store keeps it: a format byte, two bytes of flags, then what the flags announce.
@@ -420,11 +422,21 @@ impl RowRecord {
         set(flag::KEY, self.sealed_key.is_some());
         set(flag::BY_KEY, self.rejection.as_ref().is_some_and(|rejection| rejection.by_key));
 
-        let mut bytes = vec![FORMAT];
+        let first = self.fields.first().map(|(slot, _)| *slot);
+        let is_next =
+            |(before, _): &(Slot, u64), (slot, _): &(Slot, u64)| before.checked_add(1) == Some(*slot);
+        let dense = first.filter(|_| self.fields.is_sorted_by(is_next));
+        set(flag::DENSE, dense.is_some());
+
+        let mut bytes = Vec::with_capacity(16 + self.fields.len() * 10);
+        bytes.push(FORMAT);
         bytes.extend_from_slice(&flags.to_le_bytes());
         write_length(&mut bytes, self.fields.len());
+        bytes.extend(dense.iter().flat_map(|first| first.to_le_bytes()));
         for (slot, fingerprint) in &self.fields {
-            bytes.extend_from_slice(&slot.to_le_bytes());
+            if dense.is_none() {
+                bytes.extend_from_slice(&slot.to_le_bytes());
+            }
             bytes.extend_from_slice(&fingerprint.to_le_bytes());
         }
         if let Some(mark) = &self.mark {
@@ -488,7 +500,16 @@ impl Reader<'_> {
             return None;
         }
         let has = |flag: u16| flags & flag != 0;
-        let fields = (0..self.length()?).map(|_| self.field()).collect::<Option<FieldFingerprints>>()?;
+        let count = self.length()?;
+        let fields = if has(flag::DENSE) {
+            let first = u64::from(Slot::from_le_bytes(self.array()?));
+            let slots = (first..).take(count).map(|slot| Slot::try_from(slot).ok());
+            slots
+                .map(|slot| Some((slot?, u64::from_le_bytes(self.array()?))))
+                .collect::<Option<FieldFingerprints>>()?
+        } else {
+            (0..count).map(|_| self.field()).collect::<Option<FieldFingerprints>>()?
+        };
         let until = if has(flag::MARK) { Some(self.time()?) } else { None };
         let place = if has(flag::PLACE) { Some(self.text()?) } else { None };
         let doubt = if has(flag::IN_DOUBT) { Doubt::Exists { place } } else { Doubt::Sent };

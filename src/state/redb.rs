@@ -51,7 +51,7 @@ const CHUNK: u64 = 64 * 1024;
 const CHUNKS_AT_ONCE: usize = 2;
 /// Bytes of pages that a handle keeps in memory. All inner pages of ten million rows fit; a run goes through the rows
 /// in the order of the file, so more would not help it.
-const CACHE: usize = 64 * 1024 * 1024;
+const CACHE: usize = 16 * 1024 * 1024;
 
 /// How often, and after which pause, a reader looks again at a file that another process is just repairing.
 const LOOKS_MAX: u32 = 20;

@@ -11,4 +11,5 @@ mod process;
 mod programs;
 mod promises;
 mod run;
+mod threads;
 mod watch;

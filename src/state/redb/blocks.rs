@@ -12,8 +12,8 @@ use std::ops::Range;
 /// Bytes of a row in a hot block.
 const HOT_ROW: usize = 24;
 
-/// What the engine has for one value in a page of 8 KiB, with some room for its own use.
-const PAGE: usize = 8192 - 96;
+/// What the engine has for one value in a page of 4 KiB, with some room for its own use.
+const PAGE: usize = 4096 - 96;
 
 /// A block is filled to nine tenths where the next row does not have to go into it, and so has room for those to come.
 const HOT_FILL: usize = PAGE / 10 * 9 / HOT_ROW;
@@ -45,6 +45,11 @@ impl<'b> HotBlock<'b> {
     /// Where the first key stands that is not below `key`.
     pub(super) fn position(self, key: u128) -> usize {
         self.0.partition_point(|row| parts(row).0 < key)
+    }
+
+    /// The last key.
+    pub(super) fn last(self) -> Option<u128> {
+        self.0.last().map(|row| parts(row).0)
     }
 
     pub(super) fn get(self, at: usize) -> Option<(u128, u64)> {

@@ -43,7 +43,9 @@ type Result<T> = std::result::Result<T, Failure>;
 
 /// The rows of these keys.
 pub(super) fn load(state: &ReadTransaction, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>> {
-    let (recent, hot, cold) = (state.open_table(RECENT)?, state.open_table(HOT)?, state.open_table(COLD)?);
+    let recent = state.open_table(RECENT)?;
+    let (hot, cold) = (state.open_table(HOT)?, state.open_table(COLD)?);
+    let mut blocks = Blocks { hot, cold, last_hot: None, last_cold: None };
     // In the order of the file each of its pages is read once.
     let mut order: Vec<usize> = (0..keys.len()).collect();
     order.sort_by_key(|&index| keys[index]);
@@ -52,7 +54,7 @@ pub(super) fn load(state: &ReadTransaction, keys: &[KeyHash]) -> Result<Vec<Opti
         let key = keys[index].to_u128();
         rows[index] = match recent.get(key)? {
             Some(row) => recent_row(row.value())?,
-            None => blocked_row(&hot, &cold, key)?,
+            None => blocks.row(key)?,
         };
     }
     Ok(rows)
@@ -71,21 +73,46 @@ fn row(hot: u64, record: &[u8]) -> Result<RowState> {
     RowState::from_bytes(RowFingerprint::from_u64(hot), record.to_vec()).map_err(|_| Failure::Damaged)
 }
 
-fn blocked_row(
-    hot: &impl ReadableTable<u128, &'static [u8]>,
-    cold: &impl ReadableTable<u128, &'static [u8]>,
-    key: u128,
-) -> Result<Option<RowState>> {
-    let Some(found) = hot.range(..=key)?.next_back().transpose()? else { return Ok(None) };
-    let rows = HotBlock::new(found.1.value()).ok_or(Failure::Damaged)?;
-    let at = rows.position(key);
-    let Some((_, print)) = rows.get(at).filter(|(found, _)| *found == key) else { return Ok(None) };
-    let found = cold.range(..=key)?.next_back().transpose()?.ok_or(Failure::Damaged)?;
-    let first = found.0.value();
-    let start = rows.position(first);
-    let is_of_these = rows.get(start).is_some_and(|(key, _)| key == first);
-    let record = ColdBlock::new(found.1.value()).and_then(|records| records.get(at.checked_sub(start)?));
-    row(print, record.filter(|_| is_of_these).ok_or(Failure::Damaged)?).map(Some)
+/// Looks rows up in blocks, of which it keeps the last ones: of many keys in order, some are in the same.
+struct Blocks<T> {
+    hot: T,
+    cold: T,
+    last_hot: Option<(u128, Value)>,
+    last_cold: Option<(u128, Value)>,
+}
+
+type Value = redb::AccessGuard<'static, &'static [u8]>;
+
+impl Blocks<redb::ReadOnlyTable<u128, &'static [u8]>> {
+    fn row(&mut self, key: u128) -> Result<Option<RowState>> {
+        let reaches =
+            |block: &Value| HotBlock::new(block.value()).is_some_and(|rows| rows.last() >= Some(key));
+        if !self.last_hot.as_ref().is_some_and(|(lower, block)| *lower <= key && reaches(block)) {
+            self.last_hot =
+                self.hot.range(..=key)?.next_back().transpose()?.map(|(lower, block)| (lower.value(), block));
+        }
+        let Some((_, block)) = &self.last_hot else { return Ok(None) };
+        let rows = HotBlock::new(block.value()).ok_or(Failure::Damaged)?;
+        let at = rows.position(key);
+        let Some((_, print)) = rows.get(at).filter(|(found, _)| *found == key) else { return Ok(None) };
+
+        // Where the row stands in the block of records that begins with this one.
+        let place = |first: u128| {
+            let start = rows.position(first);
+            rows.get(start).filter(|(key, _)| *key == first)?;
+            at.checked_sub(start)
+        };
+        let record = |block: &Option<(u128, Value)>| {
+            let (first, block) = block.as_ref()?;
+            Some(row(print, ColdBlock::new(block.value())?.get(place(*first)?)?))
+        };
+        if let Some(row) = record(&self.last_cold) {
+            return row.map(Some);
+        }
+        self.last_cold =
+            self.cold.range(..=key)?.next_back().transpose()?.map(|(first, block)| (first.value(), block));
+        record(&self.last_cold).ok_or(Failure::Damaged)?.map(Some)
+    }
 }
 
 /// Key hashes and hot values of the rows between two key hashes, both of them included.

@@ -417,8 +417,7 @@ fn a_row_without_its_record_is_damage() {
         let place = Place::new();
         let store = place.open().with_recent_min(0);
         for version in 0..2 {
-            let commit =
-                Commit::new(run(), version, header(None), state_rows((0..1000).map(|n| n + 2)));
+            let commit = Commit::new(run(), version, header(None), state_rows((0..1000).map(|n| n + 2)));
             block_on(store.commit(&commit)).unwrap();
         }
         drop(store);

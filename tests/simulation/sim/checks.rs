@@ -240,8 +240,11 @@ impl World {
                 self.processes[about.process].met_nobody[*key] = Some(about.step);
             }
             if response.status() == 200 && code == Some(0) && error.is_none() {
-                self.keys[*key].acknowledged_at = edits;
-                self.keys[*key].acknowledgements += u64::from(about.endpoint != Endpoint::AddToList);
+                // That somebody was put into a list says nothing of the fields, which others may have edited meanwhile.
+                if about.endpoint != Endpoint::AddToList {
+                    self.keys[*key].acknowledged_at = edits;
+                    self.keys[*key].acknowledgements += 1;
+                }
             }
         }
     }
