@@ -1,4 +1,4 @@
-//! The index: every row that the state knows, in 25 bytes each, for one pass over a source.
+//! The index: every row that the state knows, in 26 to 28 bytes each, for one pass over a source.
 
 use crate::{
     Error, ErrorKind, Result,

@@ -169,8 +169,8 @@ impl PlanOptions {
 
     /// How many threads compare rows with the state, at least one; by default as many as the machine has cores.
     ///
-    /// They are tokio's blocking threads for a source that hands out its rows, and without tokio the caller's own. For
-    /// rows that are borrowed they are threads of the plan's own, for which the caller's waits a few milliseconds at a time.
+    /// They are threads of the plan's own, so no runtime is held up. Only for rows that are borrowed the caller's thread
+    /// takes part, and waits for the others a few milliseconds at a time.
     /// The plan is the same for any number.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);

@@ -62,11 +62,12 @@ pub(super) fn load(state: &ReadTransaction, keys: &[KeyHash]) -> Result<Vec<Opti
 
 /// What the table of recent rows says of a row; `None` if that it was deleted.
 fn recent_row(bytes: &[u8]) -> Result<Option<RowState>> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let (hot, record) = bytes.split_first_chunk().ok_or(Failure::Damaged)?;
-    row(u64::from_le_bytes(*hot), record).map(Some)
+    recent_parts(bytes)?.map(|(hot, record)| row(u64::from_le_bytes(*hot), record)).transpose()
+}
+
+/// Hot value and record; `None` if the row was deleted, which is not the same as damaged.
+fn recent_parts(bytes: &[u8]) -> Result<Option<(&[u8; 8], &[u8])>> {
+    if bytes.is_empty() { Ok(None) } else { bytes.split_first_chunk().ok_or(Failure::Damaged).map(Some) }
 }
 
 fn row(hot: u64, record: &[u8]) -> Result<RowState> {
@@ -125,7 +126,7 @@ pub(super) fn scan(
     let mut recent = recent.range(first..=last)?;
     let mut next_recent = || -> Result<Option<(u128, Option<u64>)>> {
         let Some((key, row)) = recent.next().transpose()? else { return Ok(None) };
-        let hot = row.value().first_chunk().map(|hot| u64::from_le_bytes(*hot));
+        let hot = recent_parts(row.value())?.map(|(hot, _)| u64::from_le_bytes(*hot));
         Ok(Some((key.value(), hot)))
     };
     let mut newer = next_recent()?;
@@ -237,7 +238,8 @@ fn settle(recent: &mut Table<'_>, hot: &mut Table<'_>, cold: &mut Table<'_>, cur
     let mut records = records.ok_or(Failure::Damaged)?.into_iter().flat_map(ColdBlock::iter);
 
     let mut rows = Vec::new();
-    let mut newer_rows = newer.iter().map(|(key, row)| (*key, row.split_first_chunk())).peekable();
+    let newer_rows: Result<Vec<_>> = newer.iter().map(|(key, row)| Ok((*key, recent_parts(row)?))).collect();
+    let mut newer_rows = newer_rows?.into_iter().peekable();
     let mut push = |key, row: Option<(&[u8; 8], _)>| {
         rows.extend(row.map(|(hot, record)| Row { key, hot: u64::from_le_bytes(*hot), record }));
     };
