@@ -343,7 +343,8 @@ impl<'p> Planner<'p> {
             }
         }
         self.head.counts.unchanged += 1;
-        self.met.insert(hash, Met::new(row, Some(print), Counted::Unchanged))
+        // An index would not remember the row's number either, and a plan does not depend on how the state is asked.
+        self.met.insert(hash, Met::new(0, Some(print), Counted::Unchanged))
     }
 
     fn other(&mut self, other: Other, state: Option<RowState>) -> Result<()> {

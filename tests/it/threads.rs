@@ -100,6 +100,15 @@ fn expected(
     ([unchanged, added, changed, duplicate], sent)
 }
 
+/// In place the whole state is read first, in small chunks the first rows are looked up one by one.
+#[test]
+fn a_problem_with_rows_of_one_key_reads_the_same_however_the_state_is_asked() {
+    let rows: Vec<Row> = (0..3_000).map(|key| (key, [Some(Some(1)); 4])).collect();
+    let mut twice = rows.clone();
+    twice.insert(10, (3, [Some(Some(2)); 4]));
+    check(&rows, &twice, &[0, 1, 2], &[0, 1, 2], DuplicatePolicy::Withhold, &[100]).unwrap();
+}
+
 fn rows(keys: u16, count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Row>> {
     let value = option::weighted(0.9, option::weighted(0.9, 0..3_u8));
     vec((0..keys, [value.clone(), value.clone(), value.clone(), value]), count)
