@@ -25,6 +25,7 @@ use data::{Fate, Rows, batch, fate, mix};
 type Error = Box<dyn std::error::Error>;
 
 const ROWS_A_GROUP: usize = 122_880;
+const ROWS_A_PAGE: usize = 15_360;
 const ROWS_AT_ONCE: usize = 8192;
 
 /// Makes two Parquet files of invented people.
@@ -78,6 +79,8 @@ fn write(path: PathBuf, rows: Rows, people: &[u64]) -> Result<(), Error> {
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_dictionary_enabled(false)
         .set_max_row_group_row_count(Some(ROWS_A_GROUP))
+        // The pages of all columns begin at the same rows, so that a reader may begin there, too.
+        .set_data_page_row_count_limit(ROWS_A_PAGE)
         .build();
     let schema = batch(rows, []).schema();
     let mut writer = ArrowWriter::try_new(File::create(path)?, schema, Some(properties))?;

@@ -12,7 +12,9 @@
 
 use std::{
     fs::File,
+    iter,
     num::NonZero,
+    ops::Range,
     path::{Path, PathBuf},
     thread,
     time::Instant,
@@ -21,10 +23,19 @@ use std::{
 use arrow_array::RecordBatch;
 use clap::Parser;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+use parquet::{
+    arrow::arrow_reader::{
+        ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+    },
+    file::{metadata::PageIndexPolicy, page_index::offset_index::OffsetIndexMetaData},
 };
 use reverse_etl::{Limits, Mapping, Outcome, Plan, PlanOptions, RedbStore, Report, Source, plan};
+
+/// The fewest rows that are decoded at once.
+const ROWS_A_PART: usize = 15_000;
+
+/// Parts that are decoded, or wait for those before them, so that no thread has to wait for work.
+const PARTS_A_THREAD: usize = 3;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -54,14 +65,19 @@ struct Arguments {
     leave_absent: bool,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+fn main() -> Result<(), Error> {
     let arguments = Arguments::parse();
     let threads =
         arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+    // As many threads for decoding, and as many for the state; each more would keep memory of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(2 * threads).build()?;
+    runtime.block_on(run(arguments, threads))
+}
+
+async fn run(arguments: Arguments, threads: usize) -> Result<(), Error> {
     let started = Instant::now();
-    let metadata =
-        ArrowReaderMetadata::load(&File::open(&arguments.parquet)?, ArrowReaderOptions::default())?;
+    let options = ArrowReaderOptions::default().with_offset_index_policy(PageIndexPolicy::Optional);
+    let metadata = ArrowReaderMetadata::load(&File::open(&arguments.parquet)?, options)?;
     let columns = metadata.schema().fields().iter().map(|field| field.name().clone());
     let mut mapping = Mapping::new(arguments.key.as_str());
     for column in columns.filter(|column| *column != arguments.key) {
@@ -130,25 +146,62 @@ fn peak_memory() -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? / 1024)
 }
 
-/// The batches of the file, in order; as many groups of rows are decoded at once as there are threads.
+/// The batches of the file, in order; some parts are decoded while others are compared.
 fn batches(
     path: PathBuf,
     metadata: ArrowReaderMetadata,
     threads: usize,
 ) -> impl Stream<Item = Result<RecordBatch, Error>> + Send {
-    stream::iter(0..metadata.metadata().num_row_groups())
-        .map(move |group| {
+    stream::iter(parts(&metadata))
+        .map(move |part| {
             let (path, metadata) = (path.clone(), metadata.clone());
-            tokio::task::spawn_blocking(move || group_of(&path, metadata, group))
+            tokio::task::spawn_blocking(move || part.decode(&path, metadata))
         })
-        .buffered(threads)
+        .buffered(PARTS_A_THREAD * threads)
         .map(|decoded| Ok::<_, Error>(stream::iter(decoded??.into_iter().map(Ok))))
         .try_flatten()
 }
 
-fn group_of(path: &Path, metadata: ArrowReaderMetadata, group: usize) -> Result<Vec<RecordBatch>, Error> {
-    // Each has a file of its own, since a reader moves its place in it.
-    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(File::open(path)?, metadata);
-    let batches = reader.with_row_groups(vec![group]).with_batch_size(8192).build()?;
-    Ok(batches.collect::<Result<Vec<_>, _>>()?)
+/// Rows of one group of a file.
+struct Part {
+    group: usize,
+    rows: Range<usize>,
+    rows_of_group: usize,
+}
+
+/// The file in parts that are small, so that they are still near when they are compared: a page each, if the file says where
+/// its pages begin, else a group.
+fn parts(metadata: &ArrowReaderMetadata) -> Vec<Part> {
+    let metadata = metadata.metadata();
+    let mut parts = Vec::new();
+    for (group, of) in metadata.row_groups().iter().enumerate() {
+        let rows_of_group = usize::try_from(of.num_rows()).unwrap_or(0);
+        let pages = metadata.page_index_for_row_group(group);
+        // Most columns are likely to have their pages where the one with the most has them.
+        let pages = (0..of.num_columns())
+            .filter_map(|column| pages.offset_index(column))
+            .map(OffsetIndexMetaData::page_locations);
+        let pages = pages.max_by_key(|pages| pages.len()).into_iter().flatten();
+        let starts = pages.filter_map(|page| usize::try_from(page.first_row_index).ok());
+        let mut starts: Vec<usize> = iter::once(0).chain(starts).collect();
+        starts.dedup_by(|start, before| *start < *before + ROWS_A_PART);
+        let ends = starts.iter().skip(1).copied().chain([rows_of_group]);
+        let ranges = starts.iter().zip(ends).map(|(start, end)| *start..end);
+        parts.extend(ranges.map(|rows| Part { group, rows, rows_of_group }));
+    }
+    parts
+}
+
+impl Part {
+    fn decode(self, path: &Path, metadata: ArrowReaderMetadata) -> Result<Vec<RecordBatch>, Error> {
+        // Each has a file of its own, since a reader moves its place in it.
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(File::open(path)?, metadata)
+            .with_row_groups(vec![self.group])
+            .with_row_selection(RowSelection::from_consecutive_ranges(
+                [self.rows].into_iter(),
+                self.rows_of_group,
+            ))
+            .with_batch_size(8192);
+        Ok(reader.build()?.collect::<Result<Vec<_>, _>>()?)
+    }
 }

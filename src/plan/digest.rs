@@ -155,18 +155,6 @@ impl Digester {
         })?;
         Ok(hashes)
     }
-
-    /// The key of one row, in clear text.
-    pub(super) fn key(&self, rows: &dyn Rows, at: usize) -> Result<Key> {
-        let mut found = Key::new("");
-        rows.visit(self.mapper.columns(), at..at + 1, &mut |values| {
-            if let Ok(key) = self.mapper.key(values) {
-                found = Key::new(key);
-            }
-            Ok(())
-        })?;
-        Ok(found)
-    }
 }
 
 /// The next stretch of rows that are not unchanged.

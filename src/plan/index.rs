@@ -1,32 +1,42 @@
-//! The index: every row that the state knows, in 26 to 28 bytes each, for one pass over a source.
+//! The index: every row that the state knows, in 27 bytes each, for one pass over a source.
 
 use crate::{
     Error, ErrorKind, Result,
     fingerprint::{KeyHash, RowFingerprint},
 };
 
-/// Keys to a prefix, on average.
-const KEYS_A_PREFIX: usize = 2;
+/// Slots for so many rows there are [`SLOTS`].
+const ROWS: usize = 8;
+const SLOTS: usize = 9;
 
 /// Key hashes in order, each with its hot value. Threads share it.
+///
+/// Key hashes are as good as random, so where one stands in the order can be computed from the hash itself: it is in that
+/// slot, or, if that was taken by one before it, in one of the next. Nothing but the row itself has to be fetched.
 #[derive(Debug)]
 pub(super) struct Index {
-    rows: Vec<Row>,
-    /// Where the keys of each prefix start, so that a look-up starts near its end.
-    starts: Vec<u32>,
-    shift: u32,
+    slots: Vec<Row>,
+    /// Slots that hashes are spread over; a few that stand behind are for those that came too late.
+    spread: usize,
 }
 
 /// Key hash, upper half first, and hot value: beside each other, since whoever finds the one wants the other.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Row {
     key: [u64; 2],
     print: u64,
 }
 
 impl Row {
+    /// A slot that no row is in.
+    const NONE: Self = Self { key: [0; 2], print: 0 };
+
     fn key(&self) -> u128 {
         u128::from(self.key[0]) << 64 | u128::from(self.key[1])
+    }
+
+    fn is_none(&self) -> bool {
+        *self == Self::NONE
     }
 }
 
@@ -43,105 +53,141 @@ impl Place {
     }
 }
 
-/// Takes the rows of an index, in any order.
-#[derive(Default)]
+/// Takes the rows of an index. Those that come in order are put where they belong at once.
 pub(super) struct IndexBuilder {
-    rows: Vec<Row>,
+    index: Index,
+    rows: usize,
+    /// The last row, and where it was put.
+    last: Option<([u64; 2], usize)>,
+    /// Rows that came after one that stands behind them.
+    late: Vec<Row>,
 }
 
 impl IndexBuilder {
+    /// For so many rows, or a few more.
     pub(super) fn with_capacity(rows: usize) -> Self {
-        Self { rows: Vec::with_capacity(rows) }
+        let spread = (rows / ROWS + 1).saturating_mul(SLOTS);
+        Self {
+            index: Index { slots: vec![Row::NONE; spread], spread },
+            rows: 0,
+            last: None,
+            late: Vec::new(),
+        }
     }
 
     pub(super) fn extend(&mut self, rows: impl IntoIterator<Item = (KeyHash, RowFingerprint)>) {
-        self.rows
-            .extend(rows.into_iter().map(|(key, print)| Row { key: halves(key), print: print.to_u64() }));
+        for (key, print) in rows {
+            self.push(Row { key: halves(key), print: print.to_u64() });
+        }
+    }
+
+    fn push(&mut self, row: Row) {
+        if self.last.is_some_and(|(last, _)| last >= row.key) {
+            return self.late.push(row);
+        }
+        if self.rows >= self.index.spread {
+            self.spread_out();
+        }
+        let slot = self.index.start(row.key).max(self.last.map_or(0, |(_, slot)| slot + 1));
+        if slot >= self.index.slots.len() {
+            self.index.slots.resize(slot + 1, Row::NONE);
+        }
+        self.index.slots[slot] = row;
+        self.last = Some((row.key, slot));
+        self.rows += 1;
+    }
+
+    /// There are more rows than were foreseen: makes twice the room.
+    fn spread_out(&mut self) {
+        let mut wider = Self::with_capacity(2 * self.rows);
+        self.index.rows().for_each(|row| wider.push(*row));
+        wider.late = std::mem::take(&mut self.late);
+        *self = wider;
     }
 
     pub(super) fn build(mut self) -> Result<Index> {
-        let rows = u32::try_from(self.rows.len()).ok().filter(|rows| *rows != u32::MAX).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Config,
-                "the state has more than four billion rows, which is more than a plan can compare: split the sync",
-            )
-        })?;
-        if !self.rows.is_sorted_by_key(|row| row.key) {
-            self.rows.sort_unstable_by_key(|row| row.key);
-        }
-        let bits = (self.rows.len() / KEYS_A_PREFIX).next_power_of_two().ilog2().max(1);
-        let shift = 64 - bits;
-        let mut starts: Vec<u32> = Vec::with_capacity((1 << bits) + 1);
-        for (at, row) in (0..).zip(&self.rows) {
-            let prefix = prefix(row.key, shift);
-            while starts.len() <= prefix {
-                starts.push(at);
+        if !self.late.is_empty() {
+            let mut rows: Vec<Row> = self.index.rows().copied().collect();
+            rows.append(&mut self.late);
+            rows.sort_unstable_by_key(|row| row.key);
+            self = Self::with_capacity(rows.len());
+            for row in rows {
+                self.push(row);
             }
         }
-        starts.resize((1 << bits) + 1, rows);
-        Ok(Index { rows: self.rows, starts, shift })
+        if u32::try_from(self.index.slots.len()).is_ok_and(|slots| slots != u32::MAX) {
+            return Ok(self.index);
+        }
+        Err(Error::new(
+            ErrorKind::Config,
+            "the state has more than three billion rows, which is more than a plan can compare: split the sync",
+        ))
     }
 }
 
 impl Index {
     /// An index of these rows.
-    pub(super) fn of(rows: impl IntoIterator<Item = (KeyHash, RowFingerprint)>) -> Result<Self> {
-        let mut builder = IndexBuilder::default();
+    pub(super) fn of(
+        rows: impl IntoIterator<Item = (KeyHash, RowFingerprint), IntoIter: ExactSizeIterator>,
+    ) -> Result<Self> {
+        let rows = rows.into_iter();
+        let mut builder = IndexBuilder::with_capacity(rows.len());
         builder.extend(rows);
         builder.build()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.rows.len()
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.slots.iter().filter(|row| !row.is_none())
+    }
+
+    /// Places that there are, also those where no row is.
+    fn len(&self) -> usize {
+        self.slots.len()
     }
 
     /// Where the row of a key stands.
     pub(super) fn find(&self, key: KeyHash) -> Option<Place> {
-        let key = halves(key);
-        self.find_from(key, self.start(key))
+        self.find_from(halves(key), self.start(halves(key)))
     }
 
     /// Where each of these rows stands, if it has this hot value; the others get [`Place::NONE`].
     ///
-    /// Each step is done for all rows before the next one: so the memory is asked for many rows at once, and does not let
-    /// them wait for each other.
+    /// The memory is asked for many rows before the first of them is looked at, so that they do not wait for each other.
     pub(super) fn unchanged(&self, rows: &[Option<(KeyHash, RowFingerprint)>], places: &mut Vec<Place>) {
         let mut starts = [0; AT_ONCE];
         for rows in rows.chunks(AT_ONCE) {
+            let mut touched = 0;
             for (start, row) in starts.iter_mut().zip(rows) {
                 *start = row.map_or(0, |(key, _)| self.start(halves(key)));
-            }
-            let mut touched = 0;
-            for start in &starts[..rows.len()] {
-                let start = *start as usize;
-                touched ^= self.rows.get(start).map_or(0, |row| row.print);
-                touched ^= self.rows.get(start + 2).map_or(0, |row| row.print);
+                touched ^= self.slots.get(*start).map_or(0, |row| row.print);
+                touched ^= self.slots.get(*start + 2).map_or(0, |row| row.print);
             }
             std::hint::black_box(touched);
             places.extend(rows.iter().zip(&starts).map(|(row, start)| {
                 let place = row.and_then(|(key, print)| {
                     let place = self.find_from(halves(key), *start)?;
-                    (self.rows[place.at()].print == print.to_u64()).then_some(place)
+                    (self.slots[place.at()].print == print.to_u64()).then_some(place)
                 });
                 place.unwrap_or(Place::NONE)
             }));
         }
     }
 
-    /// Where the keys with the prefix of this one start.
+    /// The first slot that this key may be in.
     #[inline]
-    fn start(&self, key: [u64; 2]) -> u32 {
-        self.starts.get(prefix(key, self.shift)).copied().unwrap_or(u32::MAX)
+    fn start(&self, key: [u64; 2]) -> usize {
+        // The upper half of the product is less than the number of slots.
+        usize::try_from((u128::from(key[0]) * self.spread as u128) >> 64).unwrap_or(usize::MAX)
     }
 
     #[inline]
-    fn find_from(&self, key: [u64; 2], start: u32) -> Option<Place> {
-        for (at, row) in (start..).zip(self.rows.get(start as usize..)?) {
-            if row.key[0] >= key[0] {
+    fn find_from(&self, key: [u64; 2], start: usize) -> Option<Place> {
+        for (at, row) in (start..).zip(self.slots.get(start..)?) {
+            if row.key[0] >= key[0] || row.is_none() {
                 // No two keys of a state have one half in common, except by an accident that nobody lives to see.
-                let mut same =
-                    (at..).zip(&self.rows[at as usize..]).take_while(|(_, row)| row.key[0] == key[0]);
-                return same.find(|(_, row)| row.key == key).map(|(at, _)| Place(at));
+                let mut same = (at..).zip(&self.slots[at..]).take_while(|(_, row)| row.key[0] == key[0]);
+                let (at, _) = same.find(|(_, row)| row.key == key && !row.is_none())?;
+                return u32::try_from(at).ok().map(Place);
             }
         }
         None
@@ -149,12 +195,12 @@ impl Index {
 
     /// The row at a place; an index of another state may not have it.
     pub(super) fn row(&self, place: Place) -> (KeyHash, RowFingerprint) {
-        let key = self.rows.get(place.at()).map_or(0, Row::key);
+        let key = self.slots.get(place.at()).map_or(0, Row::key);
         (KeyHash::from_u128(key), self.print(place))
     }
 
     pub(super) fn print(&self, place: Place) -> RowFingerprint {
-        self.rows.get(place.at()).map_or(RowFingerprint::LOAD, |row| RowFingerprint::from_u64(row.print))
+        self.slots.get(place.at()).map_or(RowFingerprint::LOAD, |row| RowFingerprint::from_u64(row.print))
     }
 }
 
@@ -166,43 +212,36 @@ fn halves(key: KeyHash) -> [u64; 2] {
     [(key.to_u128() >> 64) as u64, key.to_u128() as u64]
 }
 
-fn prefix(key: [u64; 2], shift: u32) -> usize {
-    usize::try_from(key[0] >> shift).unwrap_or(usize::MAX)
-}
-
 /// Which rows of an index the source had: a bit each.
 #[derive(Debug)]
-pub(super) struct Seen {
-    bits: Vec<u64>,
-    rows: usize,
-}
+pub(super) struct Seen(Vec<u64>);
 
 impl Seen {
     /// None of an index.
     pub(super) fn none_of(index: &Index) -> Self {
-        Self { bits: vec![0; index.len().div_ceil(64)], rows: index.len() }
+        Self(vec![0; index.len().div_ceil(64)])
     }
 
     /// Marks a row as seen, and says whether it was before.
     pub(super) fn mark(&mut self, place: Place) -> bool {
         let (word, bit) = (place.at() / 64, 1 << (place.at() % 64));
-        let Some(word) = self.bits.get_mut(word) else { return false };
+        let Some(word) = self.0.get_mut(word) else { return false };
         let was_seen = *word & bit != 0;
         *word |= bit;
         was_seen
     }
 
-    /// The rows that were not seen, in order.
-    pub(super) fn unseen(&self) -> impl Iterator<Item = Place> + '_ {
-        let places = (0..).zip(&self.bits).flat_map(|(word, bits)| {
-            let mut left = !bits;
-            std::iter::from_fn(move || {
-                let bit = (left != 0).then(|| left.trailing_zeros())?;
-                left &= left - 1;
-                Some(word * 64 + bit)
-            })
-        });
-        places.take_while(|place| (*place as usize) < self.rows).map(Place)
+    /// The rows of the index that were not seen, in order.
+    pub(super) fn unseen<'i>(
+        &'i self,
+        index: &'i Index,
+    ) -> impl Iterator<Item = (KeyHash, RowFingerprint)> + 'i {
+        let words = index.slots.chunks(64).zip(&self.0);
+        let rows =
+            words.flat_map(|(rows, bits)| (0..).zip(rows).filter(move |(bit, _)| bits >> bit & 1 == 0));
+        rows.map(|(_, row)| row)
+            .filter(|row| !row.is_none())
+            .map(|row| (KeyHash::from_u128(row.key()), RowFingerprint::from_u64(row.print)))
     }
 }
 
@@ -210,29 +249,57 @@ impl Seen {
 mod tests {
     use super::*;
 
+    fn row(number: u64) -> (KeyHash, RowFingerprint) {
+        let spread = u128::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        (KeyHash::from_u128(spread), RowFingerprint::from_u64(number))
+    }
+
     #[test]
     fn every_row_is_found_once_and_those_not_asked_for_stay_unseen() {
-        for count in [0_u128, 1, 3, 7, 64, 1000] {
-            let spread = |number: u128| {
-                KeyHash::from_u128(number.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835))
-            };
-            let print = |n: u128| RowFingerprint::from_u64(u64::try_from(n).unwrap());
-            let index = Index::of((1..=count).map(|n| (spread(n), print(n)))).unwrap();
-            let mut seen = Seen::none_of(&index);
-            for n in 1..=count {
-                let place = index.find(spread(n)).unwrap();
-                assert!(index.row(place) == (spread(n), print(n)));
-                if n % 3 != 0 {
-                    assert!(!seen.mark(place));
-                    assert!(seen.mark(place));
+        for (count, foreseen) in [(0, 0), (0, 10), (1, 0), (3, 3), (7, 5), (64, 64), (1000, 1000), (1000, 10)]
+        {
+            for is_sorted in [false, true] {
+                let mut rows: Vec<_> = (1..=count).map(row).collect();
+                if is_sorted {
+                    rows.sort_unstable_by_key(|(key, _)| *key);
                 }
+                let mut builder = IndexBuilder::with_capacity(foreseen);
+                rows.chunks(100).for_each(|chunk| builder.extend(chunk.iter().copied()));
+                let index = builder.build().unwrap();
+                let mut seen = Seen::none_of(&index);
+                for number in 1..=count {
+                    let place = index.find(row(number).0).unwrap();
+                    assert!(index.row(place) == row(number));
+                    if number % 3 != 0 {
+                        assert!(!seen.mark(place));
+                        assert!(seen.mark(place));
+                    }
+                }
+                assert_eq!(index.find(row(count + 1).0), None);
+                let unseen: Vec<_> = seen.unseen(&index).collect();
+                assert!(unseen.is_sorted_by_key(|(key, _)| *key));
+                let mut unseen: Vec<_> = unseen.iter().map(|(_, print)| print.to_u64()).collect();
+                unseen.sort_unstable();
+                assert_eq!(unseen, (1..=count).filter(|number| number % 3 == 0).collect::<Vec<_>>());
             }
-            assert_eq!(index.find(spread(count + 1)), None);
-            let unseen: Vec<_> = seen.unseen().map(|place| index.row(place)).collect();
-            assert!(unseen.is_sorted_by_key(|(key, _)| *key));
-            let mut unseen: Vec<_> = unseen.iter().map(|(_, print)| u128::from(print.to_u64())).collect();
-            unseen.sort_unstable();
-            assert_eq!(unseen, (1..=count).filter(|n| n % 3 == 0).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn unchanged_rows_are_told_from_changed_and_unknown_ones() {
+        let index = Index::of((1..=1000).map(row).collect::<Vec<_>>()).unwrap();
+        let asked: Vec<_> = (1..=2000)
+            .map(|number| match number % 4 {
+                0 => None,
+                1 => Some((row(number).0, RowFingerprint::from_u64(number + 1))),
+                _ => Some(row(number)),
+            })
+            .collect();
+        let mut places = Vec::new();
+        index.unchanged(&asked, &mut places);
+        for (number, place) in (1..=2000).zip(places) {
+            let is_unchanged = number <= 1000 && number % 4 > 1;
+            assert_eq!(place, index.find(row(number).0).filter(|_| is_unchanged).unwrap_or(Place::NONE));
         }
     }
 }

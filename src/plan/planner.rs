@@ -20,7 +20,7 @@ use crate::{
         digest::{Differing, Digested, Digester, Keyed, Other},
         index::{Index, IndexBuilder, Place, Seen},
         met::{Counted, Met, MetRows},
-        read::{Done, ROWS_A_PIECE, digested},
+        read::{ROWS_A_PIECE, digested},
         spool::Spooler,
     },
     record::Key,
@@ -41,8 +41,10 @@ const LOADED_MIN: u64 = 1024;
 /// Rows that an index makes room for before it has seen them, whatever the state says of itself.
 const ROWS_FORESEEN: usize = 1 << 26;
 
-/// Records of rows that are gone that are loaded at once.
-const AT_ONCE: usize = 4096;
+/// Records that are loaded at once.
+const AT_ONCE: usize = 8192;
+/// Pieces that wait for each other's records.
+const PIECES_AT_ONCE: usize = 128;
 /// Loads that are under way at once.
 const LOADS_AT_ONCE: usize = 2;
 
@@ -114,22 +116,36 @@ enum Lookup {
     Index(Seen),
 }
 
-/// A piece, what its rows are, and the records of those that differ.
-type Loaded<'a> = (Piece<'a>, Digested, Vec<Option<RowState>>);
+/// Pieces that follow each other, and the records of those of their rows that differ.
+type Loaded = (Vec<Digested>, Vec<Option<RowState>>);
 
-/// Has the records of one piece loaded while the one before it is planned.
+/// Has the records of some pieces loaded while those before them are planned.
 fn with_states<'a>(
-    pieces: BoxStream<'a, Done<'a>>,
+    pieces: BoxStream<'a, Result<Digested>>,
     prior: &'a dyn PriorState,
-) -> BoxStream<'a, Result<Loaded<'a>>> {
-    pieces
-        .map(async |done| {
-            let (piece, digested) = done?;
-            let states = states(prior, &digested).await?;
-            Ok((piece, digested, states))
+) -> BoxStream<'a, Result<Loaded>> {
+    gathered(pieces)
+        .map(async |pieces| {
+            let pieces = pieces?;
+            let states = states(prior, &pieces).await?;
+            Ok((pieces, states))
         })
         .buffered(LOADS_AT_ONCE)
         .boxed()
+}
+
+/// So many pieces together that there are some rows to load: in the order of their keys they share pages of a state.
+fn gathered(pieces: BoxStream<'_, Result<Digested>>) -> BoxStream<'_, Result<Vec<Digested>>> {
+    stream::try_unfold(pieces, async |mut pieces| {
+        let (mut gathered, mut rows): (Vec<Digested>, usize) = (Vec::new(), 0);
+        while rows < AT_ONCE && gathered.len() < PIECES_AT_ONCE {
+            let Some(digested) = pieces.try_next().await? else { break };
+            rows += digested.others.len();
+            gathered.push(digested);
+        }
+        Ok((!gathered.is_empty()).then_some((gathered, pieces)))
+    })
+    .boxed()
 }
 
 /// A row that is gone from the source, unless it is only invalid there, and its record.
@@ -149,14 +165,12 @@ fn gone_rows<'a>(rows: &[(KeyHash, bool)], prior: &'a dyn PriorState) -> BoxStre
 }
 
 /// The records of rows that differ, which an index does not have.
-async fn states(prior: &dyn PriorState, digested: &Digested) -> Result<Vec<Option<RowState>>> {
+async fn states(prior: &dyn PriorState, pieces: &[Digested]) -> Result<Vec<Option<RowState>>> {
     let known = |other: &Other| other.keyed().filter(|keyed| keyed.place.is_some()).map(|keyed| keyed.hash);
-    let hashes: Vec<KeyHash> = digested.others.iter().filter_map(known).collect();
-    if hashes.is_empty() {
-        return Ok(vec![None; digested.others.len()]);
-    }
-    let mut states = prior.load(&hashes).await?.into_iter();
-    Ok(digested.others.iter().map(|other| known(other).and_then(|_| states.next().flatten())).collect())
+    let others = || pieces.iter().flat_map(|piece| &piece.others);
+    let hashes: Vec<KeyHash> = others().filter_map(known).collect();
+    let mut states = if hashes.is_empty() { Vec::new() } else { prior.load(&hashes).await? }.into_iter();
+    Ok(others().map(|other| known(other).and_then(|_| states.next().flatten())).collect())
 }
 
 impl<'p> Planner<'p> {
@@ -270,10 +284,13 @@ impl<'p> Planner<'p> {
         let pieces = digested(pieces, self.digester.clone(), self.options.threads_wanted());
         let mut pieces = with_states(pieces, prior);
         while let Some(loaded) = pieces.next().await {
-            let (piece, digested, states) = loaded?;
-            self.take(&piece, digested, states)?;
-            // Others on this thread have their turn in between.
-            crate::host::yield_once().await;
+            let (gathered, states) = loaded?;
+            let mut states = states.into_iter();
+            for digested in gathered {
+                self.take(digested, &mut states)?;
+                // Others on this thread have their turn in between.
+                crate::host::yield_once().await;
+            }
         }
         Ok(())
     }
@@ -305,19 +322,24 @@ impl<'p> Planner<'p> {
         let index = Index::of(known.iter().map(|(hash, state)| (*hash, state.fingerprint())))?;
         self.digester.index = Arc::new(index);
         let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
-        let states = digested.others.iter().map(|other| known.get(&other.keyed()?.hash).cloned()).collect();
-        self.take(piece, digested, states)
+        let states: Vec<_> =
+            digested.others.iter().map(|other| known.get(&other.keyed()?.hash).cloned()).collect();
+        self.take(digested, &mut states.into_iter())
     }
 
     /// Plans a piece, row by row.
-    fn take(&mut self, piece: &Piece<'_>, digested: Digested, states: Vec<Option<RowState>>) -> Result<()> {
+    fn take(
+        &mut self,
+        digested: Digested,
+        states: &mut impl Iterator<Item = Option<RowState>>,
+    ) -> Result<()> {
         self.unseen.resize(digested.unseen.len(), true);
         self.unseen.iter_mut().zip(&digested.unseen).for_each(|(unseen, is)| *unseen &= is);
         let mut others = digested.others.into_iter().zip(states);
-        for (at, place) in (piece.range.start..).zip(digested.unchanged) {
+        for place in digested.unchanged {
             self.head.counts.rows += 1;
             if place != Place::NONE {
-                self.unchanged(piece, at, place)?;
+                self.unchanged(place)?;
             } else if let Some((other, state)) = others.next() {
                 self.other(other, state)?;
             }
@@ -326,7 +348,7 @@ impl<'p> Planner<'p> {
     }
 
     /// A row that is what the state says, unless it is a second one.
-    fn unchanged(&mut self, piece: &Piece<'_>, at: usize, place: Place) -> Result<()> {
+    fn unchanged(&mut self, place: Place) -> Result<()> {
         let row = self.head.counts.rows;
         if let Lookup::Index(seen) = &mut self.lookup
             && !seen.mark(place)
@@ -336,9 +358,8 @@ impl<'p> Planner<'p> {
         }
         let (hash, print) = self.digester.index.row(place);
         if let Some(first) = self.first(hash, Some(print)) {
-            let digester = self.digester.clone();
-            let key = || digester.key(piece.chunk.rows(), at);
-            if !self.is_to_be_planned_again(hash, print, row, first, key)? {
+            // A row that is settled in a state that seals keys has one, so it is not asked for.
+            if !self.is_to_be_planned_again(hash, print, row, first, None)? {
                 return Ok(());
             }
         }
@@ -393,7 +414,7 @@ impl<'p> Planner<'p> {
             // Both are named as invalid, which says it all.
             (Some(first), DuplicatePolicy::Withhold) if !first.is_valid() => true,
             (Some(first), DuplicatePolicy::Withhold) => {
-                return self.clash(hash, key, first, row);
+                return self.clash(hash, Some(&key), first, row);
             }
             (Some(_), DuplicatePolicy::First) => true,
             // It is the last one so far, and the earlier ones are out of date.
@@ -414,7 +435,7 @@ impl<'p> Planner<'p> {
         let Differing { keyed, print, mapped } = differing;
         let hash = keyed.hash;
         if let Some(first) = self.met_before(&keyed)
-            && !self.is_to_be_planned_again(hash, print, row, first, || Ok(keyed.key.clone()))?
+            && !self.is_to_be_planned_again(hash, print, row, first, Some(&keyed.key))?
         {
             return Ok(());
         }
@@ -467,7 +488,7 @@ impl<'p> Planner<'p> {
         print: RowFingerprint,
         row: u64,
         first: Met,
-        key: impl FnOnce() -> Result<Key>,
+        key: Option<&Key>,
     ) -> Result<bool> {
         if first.print == Some(print) && first.counted != Counted::Duplicate {
             self.head.counts.duplicate += 1;
@@ -477,7 +498,7 @@ impl<'p> Planner<'p> {
             DuplicatePolicy::Withhold => {
                 self.head.counts.duplicate += 1;
                 self.head.counts.withheld += 1;
-                self.clash(hash, key()?, first, row)?;
+                self.clash(hash, key, first, row)?;
                 false
             }
             DuplicatePolicy::First if first.is_valid() => {
@@ -492,9 +513,12 @@ impl<'p> Planner<'p> {
     }
 
     /// Two rows of one key differ: the first one is withheld as well.
-    fn clash(&mut self, hash: KeyHash, key: Key, first: Met, row: u64) -> Result<()> {
-        if first.is_valid() && first.counted != Counted::Duplicate {
-            self.seal(hash, key, true)?;
+    fn clash(&mut self, hash: KeyHash, key: Option<&Key>, first: Met, row: u64) -> Result<()> {
+        if let Some(key) = key
+            && first.is_valid()
+            && first.counted != Counted::Duplicate
+        {
+            self.seal(hash, key.clone(), true)?;
         }
         let before = self.head.counts.duplicate;
         self.withdraw(first);
@@ -664,8 +688,7 @@ impl<'p> Planner<'p> {
         let removes = self.options.remove_absent;
         let unplanned = |met: &Met| matches!(met.counted, Counted::Invalid | Counted::Duplicate);
         let gone = seen
-            .unseen()
-            .map(|place| self.digester.index.row(place))
+            .unseen(&self.digester.index)
             .filter(|(_, hot)| removes || (resolves && *hot == RowFingerprint::LOAD));
         let mut absent: Vec<(KeyHash, bool)> = gone.map(|(hash, _)| (hash, true)).collect();
         if resolves {

@@ -31,10 +31,12 @@ const ROWS_TO_SEND: usize = 512;
 /// Pieces for each thread, so that it has the next one at once.
 const PIECES_A_THREAD: usize = 2;
 
-pub(super) type Done<'a> = Result<(Piece<'a>, Digested)>;
-
 /// The pieces that are left, digested on so many threads.
-pub(super) fn digested(pieces: Pieces<'_>, digester: Digester, threads: usize) -> BoxStream<'_, Done<'_>> {
+pub(super) fn digested(
+    pieces: Pieces<'_>,
+    digester: Digester,
+    threads: usize,
+) -> BoxStream<'_, Result<Digested>> {
     let is_borrowed = pieces.len().is_some();
     let pieces = stream::unfold(pieces, async |mut pieces| Some((pieces.next().await?, pieces)));
     if is_borrowed {
@@ -67,7 +69,7 @@ struct Job {
 
 impl Workers {
     /// Begins to digest a piece.
-    fn digest<'a>(&mut self, piece: Piece<'a>) -> BoxFuture<'a, Done<'a>> {
+    fn digest<'a>(&mut self, piece: Piece<'a>) -> BoxFuture<'a, Result<Digested>> {
         if let Chunk::Owned(rows) = &piece.chunk
             && piece.range.len() >= ROWS_TO_SEND
         {
@@ -76,7 +78,7 @@ impl Workers {
             if self.jobs.get_or_insert_with(|| start(&self.digester, self.threads)).send(job).is_ok() {
                 return async move {
                     match digested.await {
-                        Ok(Ok(digested)) => Ok((piece, digested?)),
+                        Ok(Ok(digested)) => digested,
                         Ok(Err(panicked)) => panic::resume_unwind(panicked),
                         Err(oneshot::Canceled) => Err(Error::new(
                             ErrorKind::Source,
@@ -89,11 +91,7 @@ impl Workers {
         }
         // A machine that has no thread left does it here.
         let digester = self.digester.clone();
-        async move {
-            let found = digester.digest(piece.chunk.rows(), piece.range.clone())?;
-            Ok((piece, found))
-        }
-        .boxed()
+        async move { digester.digest(piece.chunk.rows(), piece.range) }.boxed()
     }
 }
 
@@ -123,17 +121,17 @@ fn borrowed<'a>(
     pieces: BoxStream<'a, Result<Piece<'a>>>,
     digester: Digester,
     threads: usize,
-) -> impl Stream<Item = Done<'a>> + Send + 'a {
+) -> impl Stream<Item = Result<Digested>> + Send + 'a {
     pieces.chunks(threads).flat_map(move |pieces| {
         let pieces: Result<Vec<Piece<'a>>> = pieces.into_iter().collect();
-        stream::iter(pieces.map_or_else(|error| vec![Err(error)], |pieces| at_once(pieces, &digester)))
+        stream::iter(pieces.map_or_else(|error| vec![Err(error)], |pieces| at_once(&pieces, &digester)))
     })
 }
 
 /// Digests each piece on a thread of its own, the first one on this.
-fn at_once<'a>(pieces: Vec<Piece<'a>>, digester: &Digester) -> Vec<Done<'a>> {
-    let digest = |piece: &Piece<'a>| digester.digest(piece.chunk.rows(), piece.range.clone());
-    let found: Vec<Result<Digested>> = thread::scope(|scope| {
+fn at_once(pieces: &[Piece<'_>], digester: &Digester) -> Vec<Result<Digested>> {
+    let digest = |piece: &Piece<'_>| digester.digest(piece.chunk.rows(), piece.range.clone());
+    thread::scope(|scope| {
         let digest = &digest;
         let mut others = Vec::new();
         for piece in pieces.iter().skip(1) {
@@ -146,6 +144,5 @@ fn at_once<'a>(pieces: Vec<Piece<'a>>, digester: &Digester) -> Vec<Done<'a>> {
             Err(piece) => digest(piece),
         });
         first.into_iter().chain(others).collect()
-    });
-    pieces.into_iter().zip(found).map(|(piece, found)| Ok((piece, found?))).collect()
+    })
 }

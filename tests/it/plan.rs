@@ -132,6 +132,27 @@ async fn rows_that_are_invalid_or_duplicate_are_not_absent() {
     assert_eq!(sync().plan(&people).await.unwrap().counts().removed, 0);
 }
 
+/// The second of the rows is what the state says, so nothing is mapped of it that could be kept for a removal.
+#[tokio::test]
+async fn row_that_came_twice_once_as_it_was_can_be_removed_later() {
+    for removed_before in [false, true] {
+        let setup = Setup::new(Service::Upserts);
+        let sync = || setup.with(names(), setup.options().remove_absent());
+        if removed_before {
+            sync().run(&crowd(3, "a")).await.unwrap();
+        } else {
+            setup.run(&crowd(3, "a")).await;
+        }
+        let mut people = crowd(3, "a");
+        people.insert(0, person("p1@shop.test", "changed"));
+        let report = sync().run(&people).await.unwrap();
+        assert_eq!((report.counts.withheld, report.counts.unchanged), (2, 2));
+        let report =
+            sync().run(&vec![person("p0@shop.test", "N0a"), person("p2@shop.test", "N2a")]).await.unwrap();
+        assert_eq!((report.counts.unremovable, report.counts.removed), (0, 1), "{report}");
+    }
+}
+
 #[tokio::test]
 async fn rows_sent_before_the_sync_removed_anything_are_counted_as_not_removable() {
     let setup = Setup::new(Service::Upserts);
