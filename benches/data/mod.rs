@@ -46,6 +46,8 @@ pub(crate) fn fate(person: u64) -> Fate {
 pub(crate) enum Rows {
     Prior,
     Current,
+    /// The prior ones after so many runs, before each of which 1 % of the people changed in one column.
+    After(u64),
 }
 
 /// Writes the cell of a person, where column 0 is the e-mail; false for a null.
@@ -59,6 +61,14 @@ pub(crate) fn cell(rows: Rows, person: u64, column: u64, to: &mut impl Write) ->
     let attribute = column - 1;
     let seed = mix(person * 16 + attribute);
     let was_null = seed.is_multiple_of(32);
+    if let Rows::After(runs) = rows
+        && let Some(run) = (1..=runs).rev().find(|run| changes(person, *run) == Some(attribute))
+    {
+        // No text begins with this either, and of two changes no two are alike.
+        let _ = write!(to, "!{run}");
+        text(mix(seed ^ run), 2 + seed % 20, to);
+        return true;
+    }
     match fate(person) {
         Fate::Changes(first, second) if rows == Rows::Current && [first, second].contains(&attribute) => {
             let seed = mix(seed ^ 0xC4A6);
@@ -76,6 +86,12 @@ pub(crate) fn cell(rows: Rows, person: u64, column: u64, to: &mut impl Write) ->
             true
         }
     }
+}
+
+/// Which attribute of a person changes before this run.
+fn changes(person: u64, run: u64) -> Option<u64> {
+    let chance = mix(person ^ run << 40);
+    chance.is_multiple_of(100).then_some((chance >> 16) % ATTRIBUTES)
 }
 
 /// So many letters, digits and signs.

@@ -1,0 +1,195 @@
+//! How a state on disk grows with its rows and with its runs, and what few rows cost beside many.
+//!
+//! `cargo bench --features arrow --bench growth`; with `-- --rows 10000000 --runs 20`. One size a process, since the most
+//! memory that a process had cannot be taken back. Everything is complete and real: a first run in batches of 1,000, then
+//! runs of 1 % changes, then a run of 1,000 rows; nothing is ever compacted.
+
+use std::{
+    fs::File,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use arrow_array::RecordBatch;
+use redb::{Database, ReadableDatabase, TableDefinition};
+use reverse_etl::{Limits, Mapping, Outcome, PlanOptions, RedbStore, Report, Source, plan};
+
+#[path = "data/mod.rs"]
+mod data;
+
+use data::{Rows, mix};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const ROWS_AT_ONCE: u64 = 16_384;
+const FEW: u64 = 1_000;
+/// What somebody would look up who keeps a record a key in a table of redb.
+const BARE: TableDefinition<'_, u128, &[u8; 96]> = TableDefinition::new("bare");
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let (mut rows, mut runs, mut removes) = (1_000_000, 20, false);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--removes" => removes = true,
+            "--rows" => rows = arguments.next().ok_or("a value is missing")?.parse()?,
+            "--runs" => runs = arguments.next().ok_or("a value is missing")?.parse()?,
+            other => return Err(format!("{other} is unknown: --rows N, --runs N, --removes").into()),
+        }
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("state");
+    let sync = Sync {
+        runtime: tokio::runtime::Builder::new_current_thread().max_blocking_threads(4).build()?,
+        removes,
+    };
+    println!("{rows} rows{}", if removes { ", keys kept for removals" } else { "" });
+    println!(
+        "{:<12} {:>9} {:>9} {:>12} {:>12} {:>10}",
+        "run", "planned", "delivered", "file", "on disk", "memory"
+    );
+    let mut store = RedbStore::open(&path)?;
+    for run in 0..=runs {
+        let taken = sync.run(&store, chunks(Rows::After(run), rows))?;
+        if run < 2 || run == runs {
+            let (file, on_disk) = size(&path)?;
+            println!(
+                "{:<12} {:>7.2} s {:>7.2} s {:>8.1} B/row {:>8.1} B/row {:>7} MB",
+                format!("{run}: {}", taken.sent),
+                taken.planned.as_secs_f64(),
+                taken.delivered.as_secs_f64(),
+                per(file, rows),
+                per(on_disk, rows),
+                peak_memory().unwrap_or(0)
+            );
+        }
+    }
+    drop(store);
+
+    bare(&folder.path().join("bare"), rows)?;
+    let (mut loads, mut looks, mut opens) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..7 {
+        let people: Vec<u64> = (0..FEW).map(|number| mix(number + FEW * round) % rows).collect();
+        let started = Instant::now();
+        store = RedbStore::open(&path)?;
+        opens.push(started.elapsed());
+        let batch = data::batch(Rows::After(runs), people.iter().copied());
+        let few = Source::chunks(futures::stream::iter([Ok::<_, std::io::Error>(batch)]));
+        let started = Instant::now();
+        let plan = sync.runtime.block_on(plan(few, &mapping(), &store, &PlanOptions::default()))?;
+        loads.push(started.elapsed());
+        assert_eq!(plan.counts().unchanged + plan.counts().duplicate, FEW);
+        looks.push(look_up(&folder.path().join("bare"), &people)?);
+    }
+    let (load, look) = (median(loads), median(looks));
+    println!("to open the state        {:>9.2?}", median(opens));
+    println!("to plan {FEW} rows        {load:>9.2?}");
+    println!(
+        "bare look-ups of as many {look:>9.2?}, {:.2} times as fast",
+        load.as_secs_f64() / look.as_secs_f64()
+    );
+    Ok(())
+}
+
+struct Sync {
+    runtime: tokio::runtime::Runtime,
+    removes: bool,
+}
+
+struct Taken {
+    planned: Duration,
+    delivered: Duration,
+    sent: u64,
+}
+
+impl Sync {
+    /// Plans and delivers to somebody who takes everything.
+    fn run(&self, store: &RedbStore, source: Source<'static>) -> Result<Taken> {
+        let options = PlanOptions::default();
+        let options = if self.removes { options.remove_absent() } else { options };
+        let started = Instant::now();
+        let plan = self.runtime.block_on(plan(source, &mapping(), store, &options))?;
+        let (planned, sent) = (started.elapsed(), plan.counts().planned());
+        let started = Instant::now();
+        let delivered: reverse_etl::Result<Report> = self.runtime.block_on(async {
+            let mut run = plan.start(store, Limits::rows(1_000)).await?;
+            while let Some(batch) = run.next_batch().await {
+                let outcomes = batch.all(&Outcome::applied());
+                batch.settle(outcomes);
+            }
+            run.finish().await
+        });
+        delivered?;
+        Ok(Taken { planned, delivered: started.elapsed(), sent })
+    }
+}
+
+fn mapping() -> Mapping {
+    let names = data::names();
+    names[1..].iter().fold(Mapping::new("email"), |mapping, name| mapping.map(name.clone(), name.clone()))
+}
+
+/// All people, made as they are asked for.
+fn chunks(rows: Rows, people: u64) -> Source<'static> {
+    let starts = (0..people).step_by(usize::try_from(ROWS_AT_ONCE).unwrap_or(1));
+    let batch = move |start| data::batch(rows, start..people.min(start + ROWS_AT_ONCE));
+    Source::chunks(futures::stream::iter(
+        starts.map(move |start| Ok::<RecordBatch, std::io::Error>(batch(start))),
+    ))
+}
+
+/// A table with as many rows of as many bytes, written in the order of its keys.
+fn bare(path: &Path, rows: u64) -> Result<()> {
+    let mut keys: Vec<u128> = (0..rows).map(key).collect();
+    keys.sort_unstable();
+    let database = Database::create(path)?;
+    for keys in keys.chunks(1_000_000) {
+        let transaction = database.begin_write()?;
+        let mut table = transaction.open_table(BARE)?;
+        keys.iter().try_for_each(|key| table.insert(key, &[7; 96]).map(drop))?;
+        drop(table);
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn look_up(path: &Path, people: &[u64]) -> Result<Duration> {
+    let database = Database::builder().set_cache_size(16 << 20).open(path)?;
+    let started = Instant::now();
+    let table = database.begin_read()?.open_table(BARE)?;
+    for person in people {
+        assert!(table.get(key(*person))?.is_some());
+    }
+    Ok(started.elapsed())
+}
+
+fn key(person: u64) -> u128 {
+    u128::from(mix(person)) << 64 | u128::from(mix(!person))
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// How long a file is, and how much of the disk it has.
+fn size(path: &Path) -> Result<(u64, u64)> {
+    let metadata = File::open(path)?.metadata()?;
+    #[cfg(unix)]
+    let on_disk = std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
+    #[cfg(not(unix))]
+    let on_disk = metadata.len();
+    Ok((metadata.len(), on_disk))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody reads as many digits")]
+fn per(bytes: u64, rows: u64) -> f64 {
+    bytes as f64 / rows as f64
+}
+
+/// The most memory that this process had so far, in megabytes, where the system says so.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? / 1024)
+}
