@@ -47,11 +47,6 @@ impl<'b> HotBlock<'b> {
         self.0.partition_point(|row| parts(row).0 < key)
     }
 
-    /// The last key.
-    pub(super) fn last(self) -> Option<u128> {
-        self.0.last().map(|row| parts(row).0)
-    }
-
     pub(super) fn get(self, at: usize) -> Option<(u128, u64)> {
         self.0.get(at).map(parts)
     }
@@ -77,6 +72,10 @@ impl<'b> ColdBlock<'b> {
         let (count, rest) = bytes.split_first_chunk()?;
         let (ends, records) = rest.split_at_checked(number(*count).checked_mul(4)?)?;
         Some(Self { ends: ends.as_chunks().0, records })
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.ends.len()
     }
 
     pub(super) fn get(self, at: usize) -> Option<&'b [u8]> {

@@ -14,9 +14,10 @@ use crate::{
 
 /// Key hash to hot value and record of a row that was written lately; nothing, if it was deleted.
 pub(super) const RECENT: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("recent");
-/// The least key hash that belongs into a block, 0 for the first, to its rows' key hashes and hot values.
+/// The greatest key hash that belongs into a block, of the last block the greatest there is, to its rows' key hashes and hot
+/// values. By its greatest key a block is found with one look; by its least the engine would look at the one behind it, too.
 pub(super) const HOT: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("hot");
-/// The first key hash of a block to its records. Those of one hot block may be several, and never belong to two.
+/// The last key hash of a block to its records. Those of one hot block may be several, and never belong to two.
 pub(super) const COLD: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("cold");
 
 /// Recent rows before any is put into a block.
@@ -74,7 +75,7 @@ fn row(hot: u64, record: &[u8]) -> Result<RowState> {
     RowState::from_bytes(RowFingerprint::from_u64(hot), record.to_vec()).map_err(|_| Failure::Damaged)
 }
 
-/// Looks rows up in blocks, of which it keeps the last ones: of many keys in order, some are in the same.
+/// Looks rows up in blocks, in the order of their keys. It keeps the last blocks: some rows are in the same.
 struct Blocks<T> {
     hot: T,
     cold: T,
@@ -86,32 +87,27 @@ type Value = redb::AccessGuard<'static, &'static [u8]>;
 
 impl Blocks<redb::ReadOnlyTable<u128, &'static [u8]>> {
     fn row(&mut self, key: u128) -> Result<Option<RowState>> {
-        let reaches =
-            |block: &Value| HotBlock::new(block.value()).is_some_and(|rows| rows.last() >= Some(key));
-        if !self.last_hot.as_ref().is_some_and(|(lower, block)| *lower <= key && reaches(block)) {
+        if self.last_hot.as_ref().is_none_or(|(upper, _)| key > *upper) {
             self.last_hot =
-                self.hot.range(..=key)?.next_back().transpose()?.map(|(lower, block)| (lower.value(), block));
+                self.hot.range(key..)?.next().transpose()?.map(|(upper, block)| (upper.value(), block));
         }
         let Some((_, block)) = &self.last_hot else { return Ok(None) };
         let rows = HotBlock::new(block.value()).ok_or(Failure::Damaged)?;
         let at = rows.position(key);
         let Some((_, print)) = rows.get(at).filter(|(found, _)| *found == key) else { return Ok(None) };
 
-        // Where the row stands in the block of records that begins with this one.
-        let place = |first: u128| {
-            let start = rows.position(first);
-            rows.get(start).filter(|(key, _)| *key == first)?;
-            at.checked_sub(start)
-        };
         let record = |block: &Option<(u128, Value)>| {
-            let (first, block) = block.as_ref()?;
-            Some(row(print, ColdBlock::new(block.value())?.get(place(*first)?)?))
+            let (last, block) = block.as_ref()?;
+            let block = ColdBlock::new(block.value())?;
+            let end = rows.position(*last);
+            rows.get(end).filter(|(key, _)| key == last)?;
+            Some(row(print, block.get((at + block.len()).checked_sub(end + 1)?)?))
         };
         if let Some(row) = record(&self.last_cold) {
             return row.map(Some);
         }
         self.last_cold =
-            self.cold.range(..=key)?.next_back().transpose()?.map(|(first, block)| (first.value(), block));
+            self.cold.range(key..)?.next().transpose()?.map(|(last, block)| (last.value(), block));
         record(&self.last_cold).ok_or(Failure::Damaged)?.map(Some)
     }
 }
@@ -134,10 +130,8 @@ pub(super) fn scan(
     let mut push = |key: u128, hot: Option<u64>| {
         rows.extend(hot.map(|hot| (KeyHash::from_u128(key), RowFingerprint::from_u64(hot))));
     };
-    // The block that begins before the first key may reach into the range.
-    let start = hot.range(..=first)?.next_back().transpose()?.map_or(first, |(lower, _)| lower.value());
-    for block in hot.range(start..=last)? {
-        let (_, block) = block?;
+    for block in hot.range(first..)? {
+        let (upper, block) = block?;
         let block = HotBlock::new(block.value()).ok_or(Failure::Damaged)?;
         for (key, hot) in block.iter() {
             if key < first {
@@ -159,6 +153,9 @@ pub(super) fn scan(
                 }
                 _ => push(key, Some(hot)),
             }
+        }
+        if upper.value() >= last {
+            break;
         }
     }
     while let Some((new, hot)) = newer {
@@ -211,28 +208,26 @@ fn settle(recent: &mut Table<'_>, hot: &mut Table<'_>, cold: &mut Table<'_>, cur
     let Some(first) = recent.range(cursor..)?.next().transpose()?.map(|(key, _)| key.value()) else {
         return Ok(Moved { rows: 0, next: 0 });
     };
-    let lower = hot.range(..=first)?.next_back().transpose()?.map_or(0, |(lower, _)| lower.value());
-    let upper = match lower.checked_add(1) {
-        Some(behind) => hot.range(behind..)?.next().transpose()?.map(|(upper, _)| upper.value()),
-        None => None,
-    };
-    let last = upper.map_or(u128::MAX, |upper| upper - 1);
+    let block = hot.range(first..)?.next().transpose()?;
+    let (upper, before) =
+        block.map_or((u128::MAX, Vec::new()), |(upper, block)| (upper.value(), block.value().to_vec()));
+    let before = HotBlock::new(&before).ok_or(Failure::Damaged)?;
     let mut newer = Vec::new();
-    for row in recent.range(first..=last)?.take(AT_ONCE) {
+    for row in recent.range(first..=upper)?.take(AT_ONCE) {
         let (key, row) = row?;
         newer.push((key.value(), row.value().to_vec()));
     }
     let Some((until, _)) = newer.last() else { return Ok(Moved { rows: 0, next: 0 }) };
     let until = *until;
 
-    let before = hot.get(lower)?.map(|block| block.value().to_vec()).unwrap_or_default();
-    let before = HotBlock::new(&before).ok_or(Failure::Damaged)?;
     let mut records = Vec::new();
-    let mut firsts = Vec::new();
-    for block in cold.range(lower..=last)? {
-        let (key, block) = block?;
-        firsts.push(key.value());
-        records.push(block.value().to_vec());
+    let mut lasts = Vec::new();
+    if let Some((least, _)) = before.get(0) {
+        for block in cold.range(least..=upper)? {
+            let (last, block) = block?;
+            lasts.push(last.value());
+            records.push(block.value().to_vec());
+        }
     }
     let records: Option<Vec<ColdBlock<'_>>> = records.iter().map(|block| ColdBlock::new(block)).collect();
     let mut records = records.ok_or(Failure::Damaged)?.into_iter().flat_map(ColdBlock::iter);
@@ -259,23 +254,20 @@ fn settle(recent: &mut Table<'_>, hot: &mut Table<'_>, cold: &mut Table<'_>, cur
     }
     newer_rows.for_each(|(new, row)| push(new, row));
 
-    for first in firsts {
-        cold.remove(first)?;
+    for last in lasts {
+        cold.remove(last)?;
     }
-    let mut ranges = blocks::hot_ranges(rows.len(), upper.is_none());
-    if ranges.is_empty() {
-        // The first block stays, so that every key has one.
-        ranges.extend((lower == 0).then_some(0..0));
-        hot.remove(lower)?;
-    }
-    for (index, range) in ranges.into_iter().enumerate() {
+    // If none of its rows is left, its keys belong into the next block.
+    hot.remove(upper)?;
+    for range in blocks::hot_ranges(rows.len(), upper == u128::MAX) {
+        let is_last = range.end == rows.len();
         let rows = &rows[range];
-        let key = if index == 0 { lower } else { rows.first().map_or(lower, |row| row.key) };
-        hot.insert(key, &*blocks::hot_block(rows))?;
+        let Some(last) = rows.last() else { continue };
+        hot.insert(if is_last { upper } else { last.key }, &*blocks::hot_block(rows))?;
         for range in blocks::cold_ranges(rows) {
             let rows = &rows[range];
-            if let Some(first) = rows.first() {
-                cold.insert(first.key, &*blocks::cold_block(rows))?;
+            if let Some(last) = rows.last() {
+                cold.insert(last.key, &*blocks::cold_block(rows))?;
             }
         }
     }
