@@ -40,7 +40,10 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("state");
     let sync = Sync {
-        runtime: tokio::runtime::Builder::new_current_thread().max_blocking_threads(4).build()?,
+        runtime: tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(4)
+            .enable_all()
+            .build()?,
         removes,
     };
     println!("{rows} rows{}", if removes { ", keys kept for removals" } else { "" });

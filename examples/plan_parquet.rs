@@ -70,7 +70,10 @@ fn main() -> Result<(), Error> {
     let threads =
         arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
     // As many threads for decoding, and as many for the state; each more would keep memory of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(2 * threads).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(2 * threads)
+        .enable_all()
+        .build()?;
     runtime.block_on(run(arguments, threads))
 }
 

@@ -65,8 +65,8 @@ pub(crate) fn cell(rows: Rows, person: u64, column: u64, to: &mut impl Write) ->
         && let Some(run) = (1..=runs).rev().find(|run| changes(person, *run) == Some(attribute))
     {
         // No text begins with this either, and of two changes no two are alike.
-        let _ = write!(to, "!{run}");
-        text(mix(seed ^ run), 2 + seed % 20, to);
+        let _ = write!(to, "!{run}!");
+        text(mix(seed ^ run), 1 + seed % 20, to);
         return true;
     }
     match fate(person) {

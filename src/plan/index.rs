@@ -57,8 +57,6 @@ impl Place {
 pub(super) struct IndexBuilder {
     index: Index,
     rows: usize,
-    /// The last row, and where it was put.
-    last: Option<([u64; 2], usize)>,
     /// Rows that came after one that stands behind them.
     late: Vec<Row>,
 }
@@ -67,12 +65,8 @@ impl IndexBuilder {
     /// For so many rows, or a few more.
     pub(super) fn with_capacity(rows: usize) -> Self {
         let spread = (rows / ROWS + 1).saturating_mul(SLOTS);
-        Self {
-            index: Index { slots: vec![Row::NONE; spread], spread },
-            rows: 0,
-            last: None,
-            late: Vec::new(),
-        }
+        // Room that no row comes for is never touched.
+        Self { index: Index { slots: Vec::with_capacity(spread), spread }, rows: 0, late: Vec::new() }
     }
 
     pub(super) fn extend(&mut self, rows: impl IntoIterator<Item = (KeyHash, RowFingerprint)>) {
@@ -82,18 +76,15 @@ impl IndexBuilder {
     }
 
     fn push(&mut self, row: Row) {
-        if self.last.is_some_and(|(last, _)| last >= row.key) {
+        if self.index.slots.last().is_some_and(|last| last.key >= row.key) {
             return self.late.push(row);
         }
         if self.rows >= self.index.spread {
             self.spread_out();
         }
-        let slot = self.index.start(row.key).max(self.last.map_or(0, |(_, slot)| slot + 1));
-        if slot >= self.index.slots.len() {
-            self.index.slots.resize(slot + 1, Row::NONE);
-        }
-        self.index.slots[slot] = row;
-        self.last = Some((row.key, slot));
+        let slot = self.index.start(row.key).max(self.index.slots.len());
+        self.index.slots.resize(slot, Row::NONE);
+        self.index.slots.push(row);
         self.rows += 1;
     }
 
