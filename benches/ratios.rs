@@ -5,12 +5,9 @@
 
 use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array as _, RecordBatch, StringArray, cast::AsArray};
 use reverse_etl::{
-    FieldName, Limits, Mapping, MemoryStore, Outcome, PlanOptions, Record, Rows as _, Secret, Source,
-    ValueRef,
-    fingerprint::{Fingerprinter, Pairs},
-    plan,
+    FieldName, Limits, Mapping, MemoryStore, Outcome, PlanOptions, Record, Rows as _, Source, ValueRef, plan,
 };
 use siphasher::{sip::SipHasher13, sip128::SipHasher13 as SipHasher13x128};
 
@@ -41,7 +38,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mapping = names[1..]
         .iter()
         .fold(Mapping::new("email"), |mapping, name| mapping.map(name.clone(), name.clone()));
-    let prints = Fingerprinter::new(&Secret::new([7; 32]))?;
     let store = synced(&runtime, &records, &mapping)?;
     let contiguous = Contiguous::of(&batches, &names)?;
 
@@ -57,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         measure("hash", &mut || contiguous.hash());
         measure("visit", &mut || visit(&batches, &names));
-        measure("floor", &mut || floor(&batches, &names, &prints));
+        measure("floor", &mut || floor(&batches));
         let planned = |source: Source<'_>, threads: usize| {
             let plan =
                 runtime.block_on(plan(source, &mapping, &store, &PlanOptions::default().threads(threads)));
@@ -78,7 +74,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         times[times.len() / 2]
     };
     for name in times.keys() {
-        println!("{name:<20} {:>7.1} ns a row", median(name));
+        let least = times[name].iter().copied().fold(f64::INFINITY, f64::min);
+        println!("{name:<20} {:>7.1} ns a row, {least:>7.1} at best", median(name));
     }
     if only.is_some() {
         return Ok(());
@@ -157,22 +154,35 @@ fn visit(batches: &[RecordBatch], names: &[FieldName]) {
     black_box(bytes);
 }
 
-/// What nobody can leave out: the hash of the key and the fingerprint of the row.
-fn floor(batches: &[RecordBatch], names: &[FieldName], prints: &Fingerprinter) {
-    let (mut pairs, mut sum) = (Pairs::new(), 0);
+/// What nobody can leave out: each row's bytes are put together, and its key and they are hashed.
+fn floor(batches: &[RecordBatch]) {
+    const HEADER: usize = 7;
+    const WIDE: usize = 32;
+    let (key, row) = (SipHasher13x128::new_with_key(&[7; 16]), SipHasher13::new_with_key(&[8; 16]));
+    let (mut bytes, mut sum) = ([0; 1024], 0);
     for batch in batches {
-        let visited = batch.visit(names, 0..batch.num_rows(), &mut |values| {
-            let key = prints.key(text(values[0].as_ref()));
-            pairs.clear();
-            for (slot, value) in (0..).zip(&values[1..]) {
-                if let Some(value) = value {
-                    pairs.push(slot, value);
+        let columns: Vec<&StringArray> = batch.columns().iter().map(AsArray::as_string).collect();
+        for index in 0..batch.num_rows() {
+            let mut end = 0;
+            for (slot, column) in (0_u64..).zip(&columns[1..]) {
+                let is_text = column.is_valid(index);
+                let offsets = &column.value_offsets()[index..index + 2];
+                let start = usize::try_from(offsets[0]).unwrap_or(0);
+                let length = if is_text { usize::try_from(offsets[1]).unwrap_or(0) - start } else { 0 };
+                let header = slot | u64::from(is_text) << 18 | (length as u64) << 24;
+                bytes[end..=end + HEADER].copy_from_slice(&header.to_le_bytes());
+                end += HEADER;
+                // No text of these is longer. What is copied too much is overwritten by the next.
+                match column.value_data().get(start..start + WIDE) {
+                    Some(wide) => bytes[end..end + WIDE].copy_from_slice(wide),
+                    None => {
+                        bytes[end..end + length].copy_from_slice(&column.value_data()[start..start + length]);
+                    }
                 }
+                end += length;
             }
-            sum ^= key.to_u128() ^ u128::from(prints.row(&pairs).to_u64());
-            Ok(())
-        });
-        visited.expect("a batch can be visited");
+            sum ^= key.hash(columns[0].value(index).as_bytes()).h1 ^ row.hash(&bytes[..end]);
+        }
     }
     black_box(sum);
 }

@@ -136,7 +136,7 @@ impl FieldKind {
 
     /// Whether this text is sure to be in canonical form; if not, it may be all the same.
     #[inline]
-    pub(crate) fn takes_as_it_is(&self, text: &str) -> bool {
+    pub(crate) fn takes_as_it_is(&self, text: &[u8]) -> bool {
         match self {
             Self::Any => true,
             // A character has at least one byte.

@@ -19,12 +19,16 @@
 //! Type tags and lengths keep `1`, `1.0` and `"1"` apart, and `("ab", "c")` from `("a", "bc")`; an absent value is not
 //! written, a null is, and an empty text is not a null.
 
+mod sheet;
+
 use std::fmt;
 
 use hkdf::Hkdf;
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 use siphasher::{sip::SipHasher13, sip128::SipHasher13 as SipHasher13x128};
+
+pub(crate) use sheet::{PairColumn, Sheet};
 
 use crate::{
     Error, ErrorKind, Result,
@@ -197,12 +201,24 @@ impl Fingerprinter {
 
     /// The hash of a key, which has to be in canonical form.
     pub fn key(&self, canonical: &str) -> KeyHash {
-        KeyHash(self.key.hash(canonical.as_bytes()).as_u128())
+        self.key_of(canonical.as_bytes())
+    }
+
+    /// The hash of a key of which these are the bytes.
+    #[inline]
+    pub(crate) fn key_of(&self, canonical: &[u8]) -> KeyHash {
+        KeyHash(self.key.hash(canonical).as_u128())
     }
 
     /// The fingerprint of a row's pairs, pushed in ascending order of slots.
     pub fn row(&self, pairs: &Pairs) -> RowFingerprint {
-        let hash = self.row.hash(pairs.as_bytes());
+        self.row_of(pairs.as_bytes())
+    }
+
+    /// The fingerprint of a row whose pairs are these bytes.
+    #[inline]
+    pub(crate) fn row_of(&self, pairs: &[u8]) -> RowFingerprint {
+        let hash = self.row.hash(pairs);
         RowFingerprint(if hash < 2 { hash | 1 << 63 } else { hash })
     }
 
@@ -305,7 +321,7 @@ impl Pairs {
         self.end += HEADER + content.len();
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.end]
     }
 }

@@ -162,7 +162,7 @@ pub use plan::{
 };
 pub use record::{FieldName, Key, Record, Value, ValueRef};
 pub use report::{Report, Tally};
-pub use rows::{Rows, Source};
+pub use rows::{Rows, Source, Texts};
 pub use run::Run;
 #[cfg(feature = "redb")]
 pub use state::RedbStore;

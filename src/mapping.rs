@@ -3,14 +3,19 @@
 //! A mapping is bound to a destination before it is used: then each field has a kind, and each value is converted to
 //! its canonical form, or its row is invalid. A mapping that is not bound takes every value as it is.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+mod columns;
+mod mapper;
+
+use std::{fmt, sync::Arc};
+
+pub(crate) use columns::Hasher;
+pub(crate) use mapper::{Invalid, Mapped, Mapper};
 
 use crate::{
     Error, Result,
     destination::{FieldSpec, Operation, Target},
     field::{FieldKind, Mismatch},
-    fingerprint::{FieldFingerprints, Fingerprinter, Pairs, RowFingerprint, Slot},
-    record::{FieldName, Value, ValueRef},
+    record::{FieldName, Value},
 };
 
 /// What a null of the source does.
@@ -255,217 +260,6 @@ impl Feed {
         match self {
             Self::Column(column) => column.on_create,
             Self::Constant(_) => true,
-        }
-    }
-}
-
-/// A row that cannot be sent, and why.
-#[derive(Debug)]
-pub(crate) struct Invalid {
-    pub(crate) column: FieldName,
-    /// The field that the column goes into; none for the key.
-    pub(crate) field: Option<FieldName>,
-    pub(crate) reason: String,
-}
-
-/// What a row's values come to.
-#[derive(Debug)]
-pub(crate) struct Mapped {
-    pub(crate) values: Vec<(Slot, Value)>,
-    pub(crate) prints: FieldFingerprints,
-    /// Values for creation only, by their place among such fields. One that does not fit matters to new records alone.
-    pub(crate) on_create: std::result::Result<Vec<(u16, Value)>, Invalid>,
-}
-
-/// A mapping at work on the rows of one source: columns found, slots assigned.
-#[derive(Debug)]
-pub(crate) struct Mapper {
-    key_name: FieldName,
-    key_kind: FieldKind,
-    columns: Vec<FieldName>,
-    /// In ascending order of slots.
-    synced: Vec<(Slot, Taken)>,
-    on_create: Vec<OnCreate>,
-    prints: Fingerprinter,
-}
-
-#[derive(Debug)]
-struct Taken {
-    field: FieldName,
-    position: usize,
-    kind: FieldKind,
-    null: NullPolicy,
-    column: Column,
-}
-
-#[derive(Debug)]
-enum OnCreate {
-    Taken(Taken),
-    Constant(Value),
-}
-
-impl Mapper {
-    /// `slots` are those of [`Mapping::synced`], in its order.
-    pub(crate) fn new(mapping: &Mapping, slots: &[Slot], prints: Fingerprinter) -> Result<Self> {
-        mapping.check_names()?;
-        let mut columns = vec![mapping.key.clone()];
-        let mut synced = Vec::new();
-        let mut on_create = Vec::new();
-        let mut slots = slots.iter();
-        for (feed, spec) in mapping.sources.iter().zip(&mapping.specs) {
-            let (kind, _) = mapping.bound(spec);
-            match feed {
-                Feed::Constant(value) => {
-                    let value = kind.convert(value.as_ref()).map_err(|reason| {
-                        Error::config(format!(
-                            "the value for new records in `{}` {reason}: change it",
-                            spec.name()
-                        ))
-                    })?;
-                    on_create.push(OnCreate::Constant(value.into_owned()));
-                }
-                Feed::Column(column) => {
-                    let position =
-                        columns.iter().position(|known| *known == column.source).unwrap_or_else(|| {
-                            columns.push(column.source.clone());
-                            columns.len() - 1
-                        });
-                    let field = spec.name().clone();
-                    let taken = Taken { field, position, kind, null: column.null, column: column.clone() };
-                    if column.on_create {
-                        on_create.push(OnCreate::Taken(taken));
-                    } else if let Some(slot) = slots.next() {
-                        synced.push((*slot, taken));
-                    }
-                }
-            }
-        }
-        synced.sort_by_key(|(slot, _)| *slot);
-        let key_kind = mapping.target().map_or(FieldKind::Any, |target| target.key.clone());
-        Ok(Self { key_name: mapping.key.clone(), key_kind, columns, synced, on_create, prints })
-    }
-
-    /// The columns whose values the other methods are given.
-    pub(crate) fn columns(&self) -> &[FieldName] {
-        &self.columns
-    }
-
-    pub(crate) fn prints(&self) -> &Fingerprinter {
-        &self.prints
-    }
-
-    /// The key of a row, in canonical form.
-    pub(crate) fn key<'v>(
-        &'v self,
-        values: &'v [Option<ValueRef<'_>>],
-    ) -> std::result::Result<Cow<'v, str>, Invalid> {
-        if let Some(Some(ValueRef::Text(text))) = values.first()
-            && self.key_kind.takes_as_it_is(text)
-            && is_without_blanks(text)
-        {
-            return Ok(Cow::Borrowed(text));
-        }
-        let invalid = |reason: String| Invalid { column: self.key_name.clone(), field: None, reason };
-        let value = values.first().and_then(Option::as_ref).map(ValueRef::borrowed);
-        let key = self.key_kind.key_text(value.unwrap_or(ValueRef::Null));
-        key.map_err(|reason| invalid(reason.to_string()))?
-            .ok_or_else(|| invalid("is empty, and it is the key".into()))
-    }
-
-    /// The row's fingerprint, put together in `scratch`.
-    pub(crate) fn row(
-        &self,
-        values: &[Option<ValueRef<'_>>],
-        scratch: &mut Pairs,
-    ) -> std::result::Result<RowFingerprint, Invalid> {
-        scratch.clear();
-        for (slot, taken) in &self.synced {
-            let Some(Some(value)) = values.get(taken.position) else { continue };
-            if taken.is_canonical(value) {
-                scratch.push(*slot, value);
-            } else if let Some(value) = taken.value(values)? {
-                scratch.push(*slot, &value);
-            }
-        }
-        Ok(self.prints.row(scratch))
-    }
-
-    /// The row's values and their fingerprints.
-    pub(crate) fn mapped(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<Mapped, Invalid> {
-        let mut mapped =
-            Mapped { values: Vec::new(), prints: Vec::new(), on_create: self.creation_values(values) };
-        let mut pair = Pairs::new();
-        for (slot, taken) in &self.synced {
-            if let Some(value) = taken.value(values)? {
-                pair.clear();
-                pair.push(*slot, &value);
-                mapped.prints.push((*slot, self.prints.field(&pair)));
-                mapped.values.push((*slot, value.into_owned()));
-            }
-        }
-        Ok(mapped)
-    }
-
-    fn creation_values(
-        &self,
-        values: &[Option<ValueRef<'_>>],
-    ) -> std::result::Result<Vec<(u16, Value)>, Invalid> {
-        let mut creation = Vec::with_capacity(self.on_create.len());
-        for (place, on_create) in (0..).zip(&self.on_create) {
-            let value = match on_create {
-                OnCreate::Constant(value) => Some(value.clone()),
-                OnCreate::Taken(taken) => taken.value(values)?.map(ValueRef::into_owned),
-            };
-            creation.extend(value.map(|value| (place, value)));
-        }
-        Ok(creation)
-    }
-}
-
-/// Whether a text is sure to have content and no blanks around it.
-fn is_without_blanks(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.first().is_some_and(u8::is_ascii_graphic) && bytes.last().is_some_and(u8::is_ascii_graphic)
-}
-
-impl Taken {
-    /// Whether the value is sure to be in canonical form: most are, and then there is nothing to be done to it.
-    #[inline]
-    fn is_canonical(&self, value: &ValueRef<'_>) -> bool {
-        match value {
-            ValueRef::Text(text) => {
-                self.column.convert.is_none()
-                    && self.null != NullPolicy::SkipBlank
-                    && self.kind.takes_as_it_is(text)
-            }
-            ValueRef::Null => self.column.convert.is_none() && self.null == NullPolicy::Clear,
-            _ => false,
-        }
-    }
-
-    /// The value in canonical form; `None` if the field is to be left alone.
-    fn value<'v>(
-        &'v self,
-        values: &'v [Option<ValueRef<'_>>],
-    ) -> std::result::Result<Option<ValueRef<'v>>, Invalid> {
-        let Some(Some(value)) = values.get(self.position) else { return Ok(None) };
-        let value = value.borrowed();
-        let value = match &self.column.convert {
-            Some(convert) => convert(value.into_owned()).map(Value::into_ref),
-            None => Ok(value),
-        };
-        let converted = value.and_then(|value| match (&value, self.null) {
-            (ValueRef::Text(text), NullPolicy::SkipBlank) if text.trim().is_empty() => Ok(ValueRef::Null),
-            _ => self.kind.convert(value),
-        });
-        match converted {
-            Ok(ValueRef::Null) if self.null != NullPolicy::Clear => Ok(None),
-            Ok(value) => Ok(Some(value)),
-            Err(reason) => Err(Invalid {
-                column: self.column.source.clone(),
-                field: Some(self.field.clone()),
-                reason: reason.to_string(),
-            }),
         }
     }
 }

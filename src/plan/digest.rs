@@ -7,7 +7,7 @@ use std::{ops::Range, sync::Arc};
 use crate::{
     Error, ErrorKind, Result,
     fingerprint::{KeyHash, Pairs, RowFingerprint},
-    mapping::{Invalid, Mapped, Mapper},
+    mapping::{Hasher, Invalid, Mapped, Mapper},
     plan::index::{Index, Place},
     record::{Key, ValueRef},
     rows::Rows,
@@ -72,32 +72,32 @@ impl Digester {
             others: Vec::new(),
             unseen: vec![true; self.mapper.columns().len()],
         };
+        let columns = self.mapper.columns();
+        let mut hasher = Hasher::new(&self.mapper, rows);
         let mut pairs = Pairs::new();
-        let mut hashes = Vec::with_capacity(BLOCK.min(range.len()));
         for start in range.clone().step_by(BLOCK) {
             let block = start..range.end.min(start + BLOCK);
-            hashes.clear();
-            self.hash(rows, block.clone(), &mut pairs, &mut hashes, &mut digested.unseen)?;
-            if hashes.len() != block.len() {
+            let prints = hasher.hash(block.clone(), &mut digested.unseen)?;
+            if prints.len() != block.len() {
                 return Err(Error::new(
                     ErrorKind::Source,
                     format!(
                         "a chunk of the source gave {} rows of {} that it was asked for: mend its `Rows::visit`",
-                        hashes.len(),
+                        prints.len(),
                         block.len()
                     ),
                 ));
             }
             let found = digested.unchanged.len();
             if self.all_differ {
-                digested.unchanged.resize(found + hashes.len(), Place::NONE);
+                digested.unchanged.resize(found + prints.len(), Place::NONE);
             } else {
-                self.index.unchanged(&hashes, &mut digested.unchanged);
+                self.index.unchanged(&prints, &mut digested.unchanged);
             }
             let mut at = found;
             while let Some(others) = next_others(&digested.unchanged[at..]) {
                 let range = start - found + at + others.start..start - found + at + others.end;
-                rows.visit(self.mapper.columns(), range, &mut |values| {
+                rows.visit(columns, range, &mut |values| {
                     digested.others.push(self.other(values, &mut pairs));
                     Ok(())
                 })?;
@@ -105,28 +105,6 @@ impl Digester {
             }
         }
         Ok(digested)
-    }
-
-    /// The hash of each row's key, and the row's fingerprint; none for an invalid row.
-    fn hash(
-        &self,
-        rows: &dyn Rows,
-        range: Range<usize>,
-        pairs: &mut Pairs,
-        hashes: &mut Vec<Option<(KeyHash, RowFingerprint)>>,
-        unseen: &mut [bool],
-    ) -> Result<()> {
-        let mapper = &*self.mapper;
-        let mut are_all_seen = false;
-        rows.visit(mapper.columns(), range, &mut |values| {
-            if !are_all_seen {
-                unseen.iter_mut().zip(values).for_each(|(unseen, value)| *unseen &= value.is_none());
-                are_all_seen = !unseen.contains(&true);
-            }
-            let hash = mapper.key(values).map(|key| mapper.prints().key(&key));
-            hashes.push(hash.and_then(|hash| Ok((hash, mapper.row(values, pairs)?))).ok());
-            Ok(())
-        })
     }
 
     fn other(&self, values: &[Option<ValueRef<'_>>], pairs: &mut Pairs) -> Other {

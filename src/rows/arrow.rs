@@ -16,7 +16,7 @@ use arrow_array::{
 use arrow_schema::{DataType, TimeUnit};
 use chrono::SecondsFormat;
 
-use super::Rows;
+use super::{Rows, Texts};
 use crate::{
     Error, ErrorKind, Result,
     record::{FieldName, Value, ValueRef, widened},
@@ -65,6 +65,15 @@ impl Rows for RecordBatch {
             values.chunks(width).try_for_each(&mut *row)?;
         }
         Ok(())
+    }
+
+    fn texts(&self, column: &FieldName) -> Option<Texts<'_>> {
+        let array: &StringArray = self.column_by_name(column.as_str())?.as_string_opt()?;
+        let texts = Texts::new(array.value_data(), array.value_offsets());
+        Some(match array.nulls() {
+            Some(nulls) => texts.with_nulls(nulls.validity(), nulls.offset()),
+            None => texts,
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Behaviour through the public API: one binary for all of it.
 
+mod arrow;
 mod contacts;
 mod edges;
 mod emarsys;

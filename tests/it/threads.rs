@@ -26,7 +26,7 @@ fn mapping(columns: &[usize]) -> Mapping {
 }
 
 /// All that a plan says.
-fn told(plan: &Plan) -> Result<(String, Vec<Json>)> {
+pub(crate) fn told(plan: &Plan) -> Result<(String, Vec<Json>)> {
     let changes = plan.changes().map(|change| {
         let change = change?;
         Ok(json!([change.key(), change.kind(), change.row(), change.fields()]))

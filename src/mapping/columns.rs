@@ -1,0 +1,161 @@
+//! Columns: the hashes of many rows at once, for a source that has its texts column by column.
+
+use std::ops::Range;
+
+use super::mapper::Mapper;
+use crate::{
+    Result,
+    fingerprint::{KeyHash, PairColumn, Pairs, RowFingerprint, Sheet},
+    record::FieldName,
+    rows::{Rows, Texts},
+};
+
+/// The hash of each row's key, and the row's fingerprint; none for an invalid row.
+pub(crate) type Hashes = Vec<Option<(KeyHash, RowFingerprint)>>;
+
+/// A source's rows, hashed.
+///
+/// Texts are taken from where they lie; only what is something else, or has to be converted, is visited row by row. Where a
+/// source has no such texts, that is everything.
+pub(crate) struct Hasher<'r> {
+    mapper: &'r Mapper,
+    rows: &'r dyn Rows,
+    /// By the place of the column in the mapper.
+    texts: Vec<Option<Texts<'r>>>,
+    sheet: Sheet,
+    scratch: Pairs,
+    made: Vec<Made>,
+}
+
+/// Pairs of one column, made row by row.
+#[derive(Default)]
+struct Made {
+    pairs: Pairs,
+    ends: Vec<usize>,
+}
+
+impl<'r> Hasher<'r> {
+    pub(crate) fn new(mapper: &'r Mapper, rows: &'r dyn Rows) -> Self {
+        let texts = |column| rows.texts(column).filter(|texts| texts.len() == rows.len());
+        Self {
+            mapper,
+            rows,
+            texts: mapper.columns().iter().map(texts).collect(),
+            sheet: Sheet::new(),
+            scratch: Pairs::new(),
+            made: Vec::new(),
+        }
+    }
+
+    /// The hashes of a stretch of rows. Clears `unseen` for each column in which a row has a value, be it null.
+    pub(crate) fn hash(&mut self, rows: Range<usize>, unseen: &mut [bool]) -> Result<Hashes> {
+        let texts = self.texts.iter().map(|texts| texts.map(|texts| texts.slice(rows.clone())));
+        let mut texts: Vec<Option<Texts<'r>>> = texts.collect();
+        for (_, taken) in self.mapper.synced() {
+            let column = &mut texts[taken.position()];
+            *column = column.filter(|texts| taken.takes_texts(texts));
+        }
+        if texts.iter().all(Option::is_none) {
+            return self.hash_rows(rows, unseen);
+        }
+        self.hash_columns(rows, &texts, unseen)
+    }
+
+    /// Hashes rows some of whose columns are `texts` in canonical form.
+    fn hash_columns(
+        &mut self,
+        rows: Range<usize>,
+        texts: &[Option<Texts<'r>>],
+        unseen: &mut [bool],
+    ) -> Result<Hashes> {
+        unseen.iter_mut().zip(texts).for_each(|(unseen, texts)| *unseen &= texts.is_none());
+        let mut keys = match texts.first() {
+            Some(Some(keys)) => self.mapper.text_keys(keys),
+            _ => Vec::with_capacity(rows.len()),
+        };
+        self.make(rows.clone(), texts, &mut keys, unseen)?;
+
+        let columns = self.mapper.synced().iter().zip(&self.made).map(|((slot, taken), made)| {
+            match texts[taken.position()] {
+                Some(texts) => PairColumn::Texts(*slot, texts),
+                None => PairColumn::Made { bytes: made.pairs.as_bytes(), ends: &made.ends },
+            }
+        });
+        let columns: Vec<PairColumn<'_>> = columns.collect();
+        let mut hashes = Hashes::with_capacity(rows.len());
+        for (keys, start) in keys.chunks(Sheet::ROWS).zip((0..).step_by(Sheet::ROWS)) {
+            self.sheet.fill(&columns, start..start + keys.len());
+            hashes.extend(
+                keys.iter()
+                    .enumerate()
+                    .map(|(row, key)| Some(((*key)?, self.mapper.prints().row_of(self.sheet.row(row))))),
+            );
+        }
+        Ok(hashes)
+    }
+
+    /// Makes the pairs of each column that is not among `texts`, and the keys if they are not. A row that turns out to be
+    /// invalid has no key.
+    fn make(
+        &mut self,
+        rows: Range<usize>,
+        texts: &[Option<Texts<'r>>],
+        keys: &mut Vec<Option<KeyHash>>,
+        unseen: &mut [bool],
+    ) -> Result<()> {
+        self.made.resize_with(self.mapper.synced().len(), Made::default);
+        self.made.iter_mut().for_each(Made::clear);
+        let others = |(position, texts): (usize, &Option<Texts<'r>>)| texts.is_none().then_some(position);
+        let others: Vec<usize> = texts.iter().enumerate().filter_map(others).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let columns: Vec<FieldName> =
+            others.iter().map(|other| self.mapper.columns()[*other].clone()).collect();
+        let has_keys = others[0] != 0;
+        let mut row = 0;
+        self.rows.visit(&columns, rows, &mut |values| {
+            others.iter().zip(values).for_each(|(other, value)| unseen[*other] &= value.is_none());
+            if !has_keys {
+                keys.push(self.mapper.key(values).ok().map(|key| self.mapper.prints().key(&key)));
+            }
+            for ((slot, taken), made) in self.mapper.synced().iter().zip(&mut self.made) {
+                let Ok(place) = others.binary_search(&taken.position()) else { continue };
+                let pushed = taken.push(*slot, values.get(place), &mut made.pairs);
+                made.ends.push(made.pairs.as_bytes().len());
+                if pushed.is_err()
+                    && let Some(key) = keys.get_mut(row)
+                {
+                    *key = None;
+                }
+            }
+            row += 1;
+            Ok(())
+        })?;
+        // Whoever asked for more rows than were visited has to be told.
+        keys.truncate(row);
+        Ok(())
+    }
+
+    fn hash_rows(&mut self, rows: Range<usize>, unseen: &mut [bool]) -> Result<Hashes> {
+        let mut hashes = Hashes::with_capacity(rows.len());
+        let mut are_all_seen = false;
+        self.rows.visit(self.mapper.columns(), rows, &mut |values| {
+            if !are_all_seen {
+                unseen.iter_mut().zip(values).for_each(|(unseen, value)| *unseen &= value.is_none());
+                are_all_seen = !unseen.contains(&true);
+            }
+            hashes.push(self.mapper.hashes(values, &mut self.scratch).ok());
+            Ok(())
+        })?;
+        Ok(hashes)
+    }
+}
+
+impl Made {
+    fn clear(&mut self) {
+        self.pairs.clear();
+        self.ends.clear();
+        self.ends.push(0);
+    }
+}

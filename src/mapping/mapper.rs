@@ -1,0 +1,305 @@
+//! A mapping at work: what the values of a row come to.
+
+use std::borrow::Cow;
+
+use super::{Column, Feed, Mapping, NullPolicy};
+use crate::{
+    Error, Result,
+    field::FieldKind,
+    fingerprint::{FieldFingerprints, Fingerprinter, KeyHash, Pairs, RowFingerprint, Slot},
+    record::{FieldName, Value, ValueRef},
+    rows::Texts,
+};
+
+/// A row that cannot be sent, and why.
+#[derive(Debug)]
+pub(crate) struct Invalid {
+    pub(crate) column: FieldName,
+    /// The field that the column goes into; none for the key.
+    pub(crate) field: Option<FieldName>,
+    pub(crate) reason: String,
+}
+
+/// What a row's values come to.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    pub(crate) values: Vec<(Slot, Value)>,
+    pub(crate) prints: FieldFingerprints,
+    /// Values for creation only, by their place among such fields. One that does not fit matters to new records alone.
+    pub(crate) on_create: std::result::Result<Vec<(u16, Value)>, Invalid>,
+}
+
+/// A mapping at work on the rows of one source: columns found, slots assigned.
+#[derive(Debug)]
+pub(crate) struct Mapper {
+    key_name: FieldName,
+    key_kind: FieldKind,
+    columns: Vec<FieldName>,
+    /// In ascending order of slots.
+    synced: Vec<(Slot, Taken)>,
+    on_create: Vec<OnCreate>,
+    prints: Fingerprinter,
+}
+
+#[derive(Debug)]
+pub(super) struct Taken {
+    field: FieldName,
+    position: usize,
+    kind: FieldKind,
+    column: Column,
+    /// Texts need no look but that of their kind.
+    takes_texts: bool,
+    takes_null: bool,
+}
+
+#[derive(Debug)]
+enum OnCreate {
+    Taken(Taken),
+    Constant(Value),
+}
+
+impl Mapper {
+    /// `slots` are those of [`Mapping::synced`], in its order.
+    pub(crate) fn new(mapping: &Mapping, slots: &[Slot], prints: Fingerprinter) -> Result<Self> {
+        mapping.check_names()?;
+        let mut columns = vec![mapping.key.clone()];
+        let mut synced = Vec::new();
+        let mut on_create = Vec::new();
+        let mut slots = slots.iter();
+        for (feed, spec) in mapping.sources.iter().zip(&mapping.specs) {
+            let (kind, _) = mapping.bound(spec);
+            match feed {
+                Feed::Constant(value) => {
+                    let value = kind.convert(value.as_ref()).map_err(|reason| {
+                        Error::config(format!(
+                            "the value for new records in `{}` {reason}: change it",
+                            spec.name()
+                        ))
+                    })?;
+                    on_create.push(OnCreate::Constant(value.into_owned()));
+                }
+                Feed::Column(column) => {
+                    let position =
+                        columns.iter().position(|known| *known == column.source).unwrap_or_else(|| {
+                            columns.push(column.source.clone());
+                            columns.len() - 1
+                        });
+                    let field = spec.name().clone();
+                    let taken = Taken::new(field, position, kind, column);
+                    if column.on_create {
+                        on_create.push(OnCreate::Taken(taken));
+                    } else if let Some(slot) = slots.next() {
+                        synced.push((*slot, taken));
+                    }
+                }
+            }
+        }
+        synced.sort_by_key(|(slot, _)| *slot);
+        let key_kind = mapping.target().map_or(FieldKind::Any, |target| target.key.clone());
+        Ok(Self { key_name: mapping.key.clone(), key_kind, columns, synced, on_create, prints })
+    }
+
+    /// The columns whose values the other methods are given.
+    pub(crate) fn columns(&self) -> &[FieldName] {
+        &self.columns
+    }
+
+    pub(crate) fn prints(&self) -> &Fingerprinter {
+        &self.prints
+    }
+
+    /// The fields that are kept in step, in ascending order of slots.
+    pub(super) fn synced(&self) -> &[(Slot, Taken)] {
+        &self.synced
+    }
+
+    /// The hashes of the keys in a column of texts; none for a key that is unusable.
+    pub(super) fn text_keys(&self, texts: &Texts<'_>) -> Vec<Option<KeyHash>> {
+        let key = |text: &[u8]| {
+            if self.is_canonical_key(text) {
+                return Some(self.prints.key_of(text));
+            }
+            let value = [Some(ValueRef::Text(String::from_utf8_lossy(text)))];
+            self.key(&value).ok().map(|key| self.prints.key(&key))
+        };
+        texts.iter().map(|text| text.and_then(key)).collect()
+    }
+
+    /// The hash of a row's key, and the row's fingerprint, which is put together in `scratch`.
+    pub(crate) fn hashes(
+        &self,
+        values: &[Option<ValueRef<'_>>],
+        scratch: &mut Pairs,
+    ) -> std::result::Result<(KeyHash, RowFingerprint), Invalid> {
+        Ok((self.prints.key(&self.key(values)?), self.row(values, scratch)?))
+    }
+
+    /// The row's fingerprint, put together in `scratch`.
+    pub(crate) fn row(
+        &self,
+        values: &[Option<ValueRef<'_>>],
+        scratch: &mut Pairs,
+    ) -> std::result::Result<RowFingerprint, Invalid> {
+        scratch.clear();
+        for (slot, taken) in &self.synced {
+            taken.push(*slot, values.get(taken.position), scratch)?;
+        }
+        Ok(self.prints.row(scratch))
+    }
+
+    /// The key of a row, in canonical form.
+    pub(crate) fn key<'v>(
+        &'v self,
+        values: &'v [Option<ValueRef<'_>>],
+    ) -> std::result::Result<Cow<'v, str>, Invalid> {
+        let value = match values.first() {
+            Some(Some(ValueRef::Text(text))) if self.is_canonical_key(text.as_bytes()) => {
+                return Ok(Cow::Borrowed(text));
+            }
+            Some(Some(other)) => other.borrowed(),
+            _ => ValueRef::Null,
+        };
+        let invalid = |reason: String| Invalid { column: self.key_name.clone(), field: None, reason };
+        let key = self.key_kind.key_text(value);
+        key.map_err(|reason| invalid(reason.to_string()))?
+            .ok_or_else(|| invalid("is empty, and it is the key".into()))
+    }
+
+    #[inline]
+    fn is_canonical_key(&self, text: &[u8]) -> bool {
+        self.key_kind.takes_as_it_is(text) && is_without_blanks(text)
+    }
+
+    /// The row's values and their fingerprints.
+    pub(crate) fn mapped(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<Mapped, Invalid> {
+        let mut mapped =
+            Mapped { values: Vec::new(), prints: Vec::new(), on_create: self.creation_values(values) };
+        let mut pair = Pairs::new();
+        for (slot, taken) in &self.synced {
+            if let Some(value) = taken.value(values)? {
+                pair.clear();
+                pair.push(*slot, &value);
+                mapped.prints.push((*slot, self.prints.field(&pair)));
+                mapped.values.push((*slot, value.into_owned()));
+            }
+        }
+        Ok(mapped)
+    }
+
+    fn creation_values(
+        &self,
+        values: &[Option<ValueRef<'_>>],
+    ) -> std::result::Result<Vec<(u16, Value)>, Invalid> {
+        let mut creation = Vec::with_capacity(self.on_create.len());
+        for (place, on_create) in (0..).zip(&self.on_create) {
+            let value = match on_create {
+                OnCreate::Constant(value) => Some(value.clone()),
+                OnCreate::Taken(taken) => taken.value(values)?.map(ValueRef::into_owned),
+            };
+            creation.extend(value.map(|value| (place, value)));
+        }
+        Ok(creation)
+    }
+}
+
+/// Whether a text is sure to have content and no blanks around it.
+fn is_without_blanks(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(u8::is_ascii_graphic) && bytes.last().is_some_and(u8::is_ascii_graphic)
+}
+
+impl Taken {
+    fn new(field: FieldName, position: usize, kind: FieldKind, column: &Column) -> Self {
+        let is_as_it_is = column.convert.is_none();
+        Self {
+            takes_texts: is_as_it_is && column.null != NullPolicy::SkipBlank,
+            takes_null: is_as_it_is && column.null == NullPolicy::Clear,
+            field,
+            position,
+            kind,
+            column: column.clone(),
+        }
+    }
+
+    /// The place of the column it is taken from.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Whether this text is sure to be in canonical form.
+    #[inline]
+    fn takes_text(&self, text: &[u8]) -> bool {
+        self.takes_texts && self.kind.takes_as_it_is(text)
+    }
+
+    /// Whether the texts and nulls of some rows are sure to be in canonical form.
+    pub(super) fn takes_texts(&self, texts: &Texts<'_>) -> bool {
+        if !self.takes_texts || texts.has_nulls() && !self.takes_null {
+            return false;
+        }
+        match &self.kind {
+            FieldKind::Any => true,
+            kind => texts.iter().flatten().all(|text| kind.takes_as_it_is(text)),
+        }
+    }
+
+    /// Whether the value is sure to be in canonical form.
+    #[inline]
+    fn takes(&self, value: &ValueRef<'_>) -> bool {
+        match value {
+            ValueRef::Text(text) => self.takes_text(text.as_bytes()),
+            ValueRef::Null => self.takes_null,
+            _ => false,
+        }
+    }
+
+    /// Adds the pair of a value; none if it is absent, or the field is to be left alone.
+    #[inline]
+    pub(super) fn push(
+        &self,
+        slot: Slot,
+        value: Option<&Option<ValueRef<'_>>>,
+        pairs: &mut Pairs,
+    ) -> std::result::Result<(), Invalid> {
+        match value {
+            // Most values are in canonical form, and then there is nothing to be done to them.
+            Some(Some(value)) if self.takes(value) => pairs.push(slot, value),
+            Some(Some(value)) => {
+                if let Some(value) = self.converted(value.borrowed())? {
+                    pairs.push(slot, &value);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The value in canonical form; `None` if the row has none, or if the field is to be left alone.
+    fn value<'v>(
+        &'v self,
+        values: &'v [Option<ValueRef<'_>>],
+    ) -> std::result::Result<Option<ValueRef<'v>>, Invalid> {
+        let Some(Some(value)) = values.get(self.position) else { return Ok(None) };
+        self.converted(value.borrowed())
+    }
+
+    /// The value in canonical form; `None` if the field is to be left alone.
+    fn converted<'v>(&'v self, value: ValueRef<'v>) -> std::result::Result<Option<ValueRef<'v>>, Invalid> {
+        let value = match &self.column.convert {
+            Some(convert) => convert(value.into_owned()).map(Value::into_ref),
+            None => Ok(value),
+        };
+        let converted = value.and_then(|value| match (&value, self.column.null) {
+            (ValueRef::Text(text), NullPolicy::SkipBlank) if text.trim().is_empty() => Ok(ValueRef::Null),
+            _ => self.kind.convert(value),
+        });
+        match converted {
+            Ok(ValueRef::Null) if self.column.null != NullPolicy::Clear => Ok(None),
+            Ok(value) => Ok(Some(value)),
+            Err(reason) => Err(Invalid {
+                column: self.column.source.clone(),
+                field: Some(self.field.clone()),
+                reason: reason.to_string(),
+            }),
+        }
+    }
+}
