@@ -4,6 +4,7 @@ mod arrow;
 mod contacts;
 mod edges;
 mod emarsys;
+mod fingerprints;
 mod fixture;
 mod mapping;
 mod other_clients;
