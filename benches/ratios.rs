@@ -52,7 +52,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             times.entry(name).or_default().push(started.elapsed().as_secs_f64() * 1e9 / f64::from(rows));
         };
         measure("hash", &mut || contiguous.hash());
-        measure("visit", &mut || visit(&batches, &names));
         measure("floor", &mut || floor(&batches));
         let planned = |source: Source<'_>, threads: usize| {
             let plan =
@@ -140,18 +139,6 @@ fn text<'v>(value: Option<&'v ValueRef<'_>>) -> &'v str {
         Some(ValueRef::Text(text)) => text,
         _ => "",
     }
-}
-
-fn visit(batches: &[RecordBatch], names: &[FieldName]) {
-    let mut bytes = 0;
-    for batch in batches {
-        let visited = batch.visit(names, 0..batch.num_rows(), &mut |values| {
-            bytes += values.iter().map(|value| text(value.as_ref()).len()).sum::<usize>();
-            Ok(())
-        });
-        visited.expect("a batch can be visited");
-    }
-    black_box(bytes);
 }
 
 /// What nobody can leave out: each row's bytes are put together, and its key and they are hashed.

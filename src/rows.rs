@@ -49,7 +49,7 @@ pub trait Rows: Send + Sync {
     ) -> Result<()>;
 
     /// The texts of a column where they lie, if it has nothing but texts and nulls, and they lie one behind the other.
-    /// They are the same values that [`visit`](Self::visit) gives, only faster.
+    /// They are the same values that [`visit`](Self::visit) gives, only faster. By default there are none.
     fn texts(&self, _column: &FieldName) -> Option<Texts<'_>> {
         None
     }

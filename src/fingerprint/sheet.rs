@@ -37,10 +37,10 @@ impl Sheet {
         self.bytes.get(self.starts[row]..self.ends[row]).unwrap_or_default()
     }
 
-    /// Puts together the pairs of `rows`, of which there are at most [`ROWS`](Self::ROWS), from columns in ascending order of slots.
+    /// Puts together the pairs of `rows`, of which there are at most [`ROWS`](Self::ROWS), from columns in ascending order
+    /// of slots.
     pub(crate) fn fill(&mut self, columns: &[PairColumn<'_>], rows: Range<usize>) {
-        let count = rows.len().min(Self::ROWS);
-        self.make_room(columns, rows.start..rows.start + count);
+        self.make_room(columns, rows.clone());
         for column in columns {
             match column {
                 PairColumn::Texts(slot, texts) => self.put_texts(*slot, texts, rows.clone()),

@@ -132,8 +132,8 @@ impl<'r> Hasher<'r> {
             row += 1;
             Ok(())
         })?;
-        // Whoever asked for more rows than were visited has to be told.
-        keys.truncate(row);
+        // Whoever asked for another number of rows than were visited has to be told.
+        keys.resize(row, None);
         Ok(())
     }
 
@@ -157,5 +157,85 @@ impl Made {
         self.pairs.clear();
         self.ends.clear();
         self.ends.push(0);
+    }
+}
+
+#[cfg(all(test, feature = "arrow"))]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+
+    use super::*;
+    use crate::{
+        Column, FieldKind, Limits, Mapping, NullPolicy, Record, Target,
+        fingerprint::{Fingerprinter, Secret, Slot},
+    };
+
+    /// Fields that take texts as they are, one that converts them, one that refuses some, and a number in between.
+    fn mapper() -> Mapper {
+        let mapping = Mapping::new("email")
+            .map("a", "any")
+            .map("n", "number")
+            .column(Column::new("b", "skips").null(NullPolicy::Skip))
+            .map("a", "short")
+            .map("b", "digits");
+        let kinds = [
+            FieldKind::Any,
+            FieldKind::Any,
+            FieldKind::Any,
+            FieldKind::Text { chars_max: 60 },
+            FieldKind::Number { digits_max: 40 },
+        ];
+        let target = Target::new("test", FieldKind::Any, Limits::rows(1));
+        let fields = mapping.fields().iter().zip(kinds);
+        let target = fields.fold(target, |target, (field, kind)| target.field(field, kind, None));
+        let slots: Vec<Slot> = (0..5).map(|slot| slot * 70).collect();
+        let prints = Fingerprinter::new(&Secret::new([7; 32])).unwrap();
+        Mapper::new(&mapping.bind(&target).unwrap(), &slots, prints).unwrap()
+    }
+
+    fn texts(row: usize) -> [Option<String>; 3] {
+        let text: String = ('a'..='z').cycle().skip(row).take(row * 7 % 71).collect();
+        let email = match row % 11 {
+            0 => format!(" row{row}"),
+            1 => String::new(),
+            _ => format!("row{row}"),
+        };
+        let digits = "1234567890".repeat(row % 4) + if row.is_multiple_of(13) { "x" } else { "" };
+        [Some(email), Some(text).filter(|_| row % 5 != 2), Some(digits).filter(|_| row % 3 != 1)]
+    }
+
+    fn hashed(rows: &dyn Rows, range: Range<usize>) -> (Hashes, Vec<bool>) {
+        let mapper = mapper();
+        let mut unseen = vec![true; mapper.columns().len()];
+        (Hasher::new(&mapper, rows).hash(range, &mut unseen).unwrap(), unseen)
+    }
+
+    /// Were they not, a plan would be the same and only take longer.
+    #[test]
+    fn hashes_of_texts_that_lie_side_by_side_are_those_of_the_same_records() {
+        let rows = 0..200_usize;
+        let column = |at: usize| -> ArrayRef {
+            Arc::new(rows.clone().map(|row| texts(row)[at].clone()).collect::<StringArray>())
+        };
+        let numbers: ArrayRef =
+            Arc::new(rows.clone().map(|row| i64::try_from(row).ok()).collect::<Int64Array>());
+        let columns = [("b", column(2)), ("email", column(0)), ("n", numbers), ("a", column(1))];
+        let batch =
+            RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true)))
+                .unwrap();
+        let records: Vec<Record> = rows
+            .map(|row| {
+                let [email, a, b] = texts(row);
+                Record::new().with("email", email).with("a", a).with("b", b).with("n", row as u64)
+            })
+            .collect();
+        for start in [0, 1, 7, 31, 100] {
+            let range = 3..170_usize.min(200 - start);
+            let (found, unseen) = hashed(&batch.slice(start, 200 - start), range.clone());
+            assert!(found == hashed(&&records[start..], range).0, "from {start}");
+            assert!(found.iter().any(Option::is_none) && !unseen.contains(&true));
+        }
     }
 }

@@ -3,22 +3,25 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, BooleanArray, Date32Array, Date64Array, Decimal128Array, DictionaryArray, FixedSizeListArray,
-    Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, LargeListArray,
-    LargeStringArray, ListArray, NullArray, RecordBatch, StringArray, StringViewArray,
-    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
-    UInt8Array, UInt16Array, UInt32Array, UInt64Array,
-    types::{Int8Type, Int32Type, UInt16Type},
+    ArrayRef, BooleanArray, Date32Array, Date64Array, Decimal32Array, Decimal64Array, Decimal128Array,
+    Decimal256Array, DictionaryArray, FixedSizeListArray, Float16Array, Float32Array, Float64Array,
+    Int8Array, Int16Array, Int32Array, Int64Array, LargeListArray, LargeStringArray, ListArray, NullArray,
+    RecordBatch, StringArray, StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    TimestampNanosecondArray, TimestampSecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
+    types::{ArrowPrimitiveType, Decimal256Type, Float16Type, Int8Type, Int32Type, UInt16Type},
 };
 use chrono::NaiveDate;
 use futures::{executor::block_on, stream};
 use proptest::{collection::vec, option, prelude::*};
 use reverse_etl::{
-    Column, FieldKind, Limits, Mapping, MemoryStore, NullPolicy, Outcome, PlanOptions, Record, Secret,
-    Source, Target, Value, plan,
+    Column, FieldKind, Limits, Mapping, MemoryStore, NullPolicy, PlanOptions, Record, Secret, Source, Target,
+    Value, plan,
 };
 
-use crate::threads::told;
+use crate::threads::{deliver, told};
+
+type Half = <Float16Type as ArrowPrimitiveType>::Native;
+type Wide = <Decimal256Type as ArrowPrimitiveType>::Native;
 
 fn null<T>() -> Option<T> {
     None
@@ -161,6 +164,38 @@ fn other_numbers() -> Vec<Typed> {
             [0.1.into(), Value::Null, 2.5.into()],
         ),
         (
+            "Float16",
+            Arc::new(Float16Array::from(vec![Some(Half::from_f32(0.5)), None, Some(Half::from_f32(-2.0))])),
+            [0.5.into(), Value::Null, (-2.0).into()],
+        ),
+        (
+            "Decimal32",
+            Arc::new(
+                Decimal32Array::from(vec![Some(12_345), None, Some(-5)])
+                    .with_precision_and_scale(9, 2)
+                    .unwrap(),
+            ),
+            [text("123.45"), Value::Null, text("-0.05")],
+        ),
+        (
+            "Decimal64",
+            Arc::new(
+                Decimal64Array::from(vec![Some(12_345), None, Some(-5)])
+                    .with_precision_and_scale(10, 0)
+                    .unwrap(),
+            ),
+            [text("12345"), Value::Null, text("-5")],
+        ),
+        (
+            "Decimal256",
+            Arc::new(
+                Decimal256Array::from(vec![Some(Wide::from_i128(12_345)), None, Some(Wide::from_i128(-5))])
+                    .with_precision_and_scale(60, 3)
+                    .unwrap(),
+            ),
+            [text("12.345"), Value::Null, text("-0.005")],
+        ),
+        (
             "Decimal128",
             Arc::new(
                 Decimal128Array::from(vec![Some(12_345), None, Some(-5)])
@@ -210,19 +245,6 @@ fn options() -> PlanOptions {
     PlanOptions::default().secret(Secret::new([7; 32]))
 }
 
-fn deliver(records: &Vec<Record>, mapping: &Mapping, store: &MemoryStore) {
-    block_on(async {
-        let plan = plan(records, mapping, store, &options()).await?;
-        let mut run = plan.start(store, Limits::rows(100)).await?;
-        while let Some(batch) = run.next_batch().await {
-            let outcomes = batch.all(&Outcome::applied());
-            batch.settle(outcomes);
-        }
-        run.finish().await
-    })
-    .unwrap();
-}
-
 #[test]
 fn value_of_each_type_of_arrow_is_the_same_as_in_a_record() {
     for (name, array, values) in columns() {
@@ -243,7 +265,7 @@ fn value_of_each_type_of_arrow_is_the_same_as_in_a_record() {
             let (from_batch, from_records) = (planned((&batch).into()), planned((&records).into()));
             assert_eq!(told(&from_batch).unwrap(), told(&from_records).unwrap(), "{name} from {start}");
             assert_eq!(from_batch.counts().added, 3 - start as u64, "{name} from {start}");
-            deliver(&records, &mapping, &store);
+            deliver(&records, &mapping, &store, &options());
             let counts = planned((&batch).into()).counts().clone();
             assert_eq!(counts.unchanged, 3 - start as u64, "{name} from {start}: {counts:?}");
         }
@@ -342,7 +364,7 @@ proptest! {
     ) {
         let rows: Vec<Row> = prior.iter().take(stay).cloned().chain(rows).collect();
         let (mapping, store) = (bound(), MemoryStore::default());
-        deliver(&prior.iter().map(record).collect(), &mapping, &store);
+        deliver(&prior.iter().map(record).collect(), &mapping, &store, &options());
         let planned = |source: Source<'_>, threads: usize| {
             block_on(plan(source, &mapping, &store, &options().threads(threads))).unwrap()
         };

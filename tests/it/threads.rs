@@ -34,11 +34,10 @@ pub(crate) fn told(plan: &Plan) -> Result<(String, Vec<Json>)> {
     Ok((format!("{:?} {:?}", plan.counts(), plan.problems()), changes.collect::<Result<_>>()?))
 }
 
-fn sync(rows: &[Row], mapping: &Mapping, store: &MemoryStore) {
-    let records: Vec<Record> = rows.iter().map(record).collect();
+/// Plans records and has all of it acknowledged.
+pub(crate) fn deliver(records: &Vec<Record>, mapping: &Mapping, store: &MemoryStore, options: &PlanOptions) {
     block_on(async {
-        let plan =
-            plan(&records, mapping, store, &PlanOptions::default().duplicates(DuplicatePolicy::Last)).await?;
+        let plan = plan(records, mapping, store, options).await?;
         let mut run = plan.start(store, Limits::rows(5_000)).await?;
         while let Some(batch) = run.next_batch().await {
             let outcomes = batch.all(&Outcome::applied());
@@ -47,6 +46,11 @@ fn sync(rows: &[Row], mapping: &Mapping, store: &MemoryStore) {
         run.finish().await
     })
     .unwrap();
+}
+
+fn sync(rows: &[Row], mapping: &Mapping, store: &MemoryStore) {
+    let options = PlanOptions::default().duplicates(DuplicatePolicy::Last);
+    deliver(&rows.iter().map(record).collect(), mapping, store, &options);
 }
 
 /// What a plan should say, worked out from the values themselves: rows by what they are, and what is sent for each key.
