@@ -184,7 +184,7 @@ mod tests {
             FieldKind::Any,
             FieldKind::Any,
             FieldKind::Any,
-            FieldKind::Text { chars_max: 60 },
+            FieldKind::Text { chars_max: 80 },
             FieldKind::Number { digits_max: 40 },
         ];
         let target = Target::new("test", FieldKind::Any, Limits::rows(1));
