@@ -25,7 +25,7 @@ use data::{Fate, Rows, batch, fate, mix};
 type Error = Box<dyn std::error::Error>;
 
 const ROWS_A_GROUP: usize = 122_880;
-const ROWS_A_PAGE: usize = 15_360;
+const ROWS_A_PAGE: usize = 20_480;
 const ROWS_AT_ONCE: usize = 8192;
 
 /// Makes two Parquet files of invented people.

@@ -94,13 +94,18 @@ fn changes(person: u64, run: u64) -> Option<u64> {
     chance.is_multiple_of(100).then_some((chance >> 16) % ATTRIBUTES)
 }
 
-/// So many letters, digits and signs.
+/// Letters, digits and signs of so many bytes; one text in ten begins with a letter of two bytes.
 fn text(seed: u64, length: u64, to: &mut impl Write) {
     const LETTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789-";
     let mut random = seed;
-    for at in 0..length {
-        if at % 10 == 0 {
-            random = mix(random);
+    let mut start = 0;
+    if length > 1 && mix(seed).is_multiple_of(10) {
+        let _ = to.write_char('é');
+        start = 2;
+    }
+    for at in start..length {
+        if at == start || at % 10 == 0 {
+            random = mix(seed ^ at << 32);
         }
         let _ = to.write_char(LETTERS[usize::try_from(random & 63).unwrap_or(0)].into());
         random >>= 6;
