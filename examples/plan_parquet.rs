@@ -204,7 +204,7 @@ impl Part {
                 [self.rows].into_iter(),
                 self.rows_of_group,
             ))
-            .with_batch_size(8192);
+            .with_batch_size(std::env::var("BS").map_or(10240, |x| x.parse().unwrap()));
         Ok(reader.build()?.collect::<Result<Vec<_>, _>>()?)
     }
 }

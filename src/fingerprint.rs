@@ -19,6 +19,7 @@
 //! Type tags and lengths keep `1`, `1.0` and `"1"` apart, and `("ab", "c")` from `("a", "bc")`; an absent value is not
 //! written, a null is, and an empty text is not a null.
 
+mod hashed;
 mod sheet;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 use siphasher::{sip::SipHasher13, sip128::SipHasher13 as SipHasher13x128};
 
+pub(crate) use hashed::Hashed;
 pub(crate) use sheet::{PairColumn, Sheet};
 
 use crate::{

@@ -51,26 +51,28 @@ impl Sheet {
 
     /// Sees where each row begins, with as much room behind each as a short value may write to.
     fn make_room(&mut self, columns: &[PairColumn<'_>], rows: Range<usize>) {
-        let mut sizes = [0; Self::ROWS];
+        // In numbers this small, several are added at once.
+        let mut sizes = [0_u32; Self::ROWS];
+        let sizes = &mut sizes[..rows.len()];
+        let mut fixed = ROOM;
         for column in columns {
             match column {
                 PairColumn::Texts(_, texts) => {
-                    for (size, (_, length)) in sizes.iter_mut().zip(texts.spans(rows.clone())) {
-                        *size += HEADER + length;
-                    }
+                    fixed += HEADER;
+                    texts.add_lengths(rows.start, sizes);
                 }
                 PairColumn::Made { ends, .. } => {
                     let ends = ends.get(rows.start..=rows.end).unwrap_or_default();
                     for (size, ends) in sizes.iter_mut().zip(ends.windows(2)) {
-                        *size += ends[1] - ends[0];
+                        *size = size.saturating_add(u32::try_from(ends[1] - ends[0]).unwrap_or(u32::MAX));
                     }
                 }
             }
         }
         let mut start = 0;
-        for (row, size) in sizes.iter().enumerate().take(rows.len()) {
-            (self.starts[row], self.ends[row]) = (start, start);
-            start += size + ROOM;
+        for ((size, row_start), row_end) in sizes.iter().zip(&mut self.starts).zip(&mut self.ends) {
+            (*row_start, *row_end) = (start, start);
+            start += *size as usize + fixed;
         }
         if self.bytes.len() < start {
             self.bytes.resize(start, 0);

@@ -5,13 +5,13 @@ use std::ops::Range;
 use super::mapper::Mapper;
 use crate::{
     Result,
-    fingerprint::{KeyHash, PairColumn, Pairs, RowFingerprint, Sheet},
+    fingerprint::{Hashed, PairColumn, Pairs, Sheet},
     record::FieldName,
     rows::{Rows, Texts},
 };
 
-/// The hash of each row's key, and the row's fingerprint; none for an invalid row.
-pub(crate) type Hashes = Vec<Option<(KeyHash, RowFingerprint)>>;
+/// The rows of a block whose texts have more bytes are hashed one after the other, since a sheet holds several at once.
+const BYTES_MAX: usize = 64 << 20;
 
 /// A source's rows, hashed.
 ///
@@ -47,8 +47,8 @@ impl<'r> Hasher<'r> {
         }
     }
 
-    /// The hashes of a stretch of rows. Clears `unseen` for each column in which a row has a value, be it null.
-    pub(crate) fn hash(&mut self, rows: Range<usize>, unseen: &mut [bool]) -> Result<Hashes> {
+    /// The hashes of a stretch of rows; [`Hashed::NONE`] for an invalid one. Clears `unseen` for each column in which a row has a value, be it null.
+    pub(crate) fn hash(&mut self, rows: Range<usize>, unseen: &mut [bool]) -> Result<Vec<Hashed>> {
         let texts = self.texts.iter().map(|texts| texts.map(|texts| texts.slice(rows.clone())));
         let mut texts: Vec<Option<Texts<'r>>> = texts.collect();
         for (_, taken) in self.mapper.synced() {
@@ -67,13 +67,17 @@ impl<'r> Hasher<'r> {
         rows: Range<usize>,
         texts: &[Option<Texts<'r>>],
         unseen: &mut [bool],
-    ) -> Result<Hashes> {
+    ) -> Result<Vec<Hashed>> {
         unseen.iter_mut().zip(texts).for_each(|(unseen, texts)| *unseen &= texts.is_none());
-        let mut keys = match texts.first() {
-            Some(Some(keys)) => self.mapper.text_keys(keys),
-            _ => Vec::with_capacity(rows.len()),
-        };
-        self.make(rows.clone(), texts, &mut keys, unseen)?;
+        let mut hashes = Vec::with_capacity(rows.len());
+        if let Some(Some(keys)) = texts.first() {
+            self.mapper.hash_keys(keys, &mut hashes);
+        }
+        self.make(rows.clone(), texts, &mut hashes, unseen)?;
+        let made = self.made.iter().map(|made| made.pairs.as_bytes().len());
+        if texts.iter().flatten().map(Texts::size).chain(made).sum::<usize>() > BYTES_MAX {
+            return self.hash_rows(rows, unseen);
+        }
 
         let columns = self.mapper.synced().iter().zip(&self.made).map(|((slot, taken), made)| {
             match texts[taken.position()] {
@@ -82,25 +86,22 @@ impl<'r> Hasher<'r> {
             }
         });
         let columns: Vec<PairColumn<'_>> = columns.collect();
-        let mut hashes = Hashes::with_capacity(rows.len());
-        for (keys, start) in keys.chunks(Sheet::ROWS).zip((0..).step_by(Sheet::ROWS)) {
-            self.sheet.fill(&columns, start..start + keys.len());
-            hashes.extend(
-                keys.iter()
-                    .enumerate()
-                    .map(|(row, key)| Some(((*key)?, self.mapper.prints().row_of(self.sheet.row(row))))),
-            );
+        for (hashes, start) in hashes.chunks_mut(Sheet::ROWS).zip((0..).step_by(Sheet::ROWS)) {
+            self.sheet.fill(&columns, start..start + hashes.len());
+            for (row, hashed) in hashes.iter_mut().enumerate().filter(|(_, hashed)| !hashed.is_none()) {
+                hashed.print = self.mapper.prints().row_of(self.sheet.row(row)).to_u64();
+            }
         }
         Ok(hashes)
     }
 
-    /// Makes the pairs of each column that is not among `texts`, and the keys if they are not. A row that turns out to be
-    /// invalid has no key.
+    /// Makes the pairs of each column that is not among `texts`, and hashes the keys if they are not. A row that turns out to
+    /// be invalid has no hashes.
     fn make(
         &mut self,
         rows: Range<usize>,
         texts: &[Option<Texts<'r>>],
-        keys: &mut Vec<Option<KeyHash>>,
+        hashes: &mut Vec<Hashed>,
         unseen: &mut [bool],
     ) -> Result<()> {
         self.made.resize_with(self.mapper.synced().len(), Made::default);
@@ -117,35 +118,35 @@ impl<'r> Hasher<'r> {
         self.rows.visit(&columns, rows, &mut |values| {
             others.iter().zip(values).for_each(|(other, value)| unseen[*other] &= value.is_none());
             if !has_keys {
-                keys.push(self.mapper.key(values).ok().map(|key| self.mapper.prints().key(&key)));
+                hashes.push(self.mapper.key(values).map_or(Hashed::NONE, |key| self.mapper.hashed_key(key.as_bytes())));
             }
             for ((slot, taken), made) in self.mapper.synced().iter().zip(&mut self.made) {
                 let Ok(place) = others.binary_search(&taken.position()) else { continue };
                 let pushed = taken.push(*slot, values.get(place), &mut made.pairs);
                 made.ends.push(made.pairs.as_bytes().len());
                 if pushed.is_err()
-                    && let Some(key) = keys.get_mut(row)
+                    && let Some(hashed) = hashes.get_mut(row)
                 {
-                    *key = None;
+                    *hashed = Hashed::NONE;
                 }
             }
             row += 1;
             Ok(())
         })?;
         // Whoever asked for another number of rows than were visited has to be told.
-        keys.resize(row, None);
+        hashes.resize(row, Hashed::NONE);
         Ok(())
     }
 
-    fn hash_rows(&mut self, rows: Range<usize>, unseen: &mut [bool]) -> Result<Hashes> {
-        let mut hashes = Hashes::with_capacity(rows.len());
+    fn hash_rows(&mut self, rows: Range<usize>, unseen: &mut [bool]) -> Result<Vec<Hashed>> {
+        let mut hashes = Vec::with_capacity(rows.len());
         let mut are_all_seen = false;
         self.rows.visit(self.mapper.columns(), rows, &mut |values| {
             if !are_all_seen {
                 unseen.iter_mut().zip(values).for_each(|(unseen, value)| *unseen &= value.is_none());
                 are_all_seen = !unseen.contains(&true);
             }
-            hashes.push(self.mapper.hashes(values, &mut self.scratch).ok());
+            hashes.push(self.mapper.hashes(values, &mut self.scratch).unwrap_or(Hashed::NONE));
             Ok(())
         })?;
         Ok(hashes)
@@ -206,7 +207,7 @@ mod tests {
         [Some(email), Some(text).filter(|_| row % 5 != 2), Some(digits).filter(|_| row % 3 != 1)]
     }
 
-    fn hashed(rows: &dyn Rows, range: Range<usize>) -> (Hashes, Vec<bool>) {
+    fn hashed(rows: &dyn Rows, range: Range<usize>) -> (Vec<Hashed>, Vec<bool>) {
         let mapper = mapper();
         let mut unseen = vec![true; mapper.columns().len()];
         (Hasher::new(&mapper, rows).hash(range, &mut unseen).unwrap(), unseen)
@@ -235,7 +236,7 @@ mod tests {
             let range = 3..170_usize.min(200 - start);
             let (found, unseen) = hashed(&batch.slice(start, 200 - start), range.clone());
             assert!(found == hashed(&&records[start..], range).0, "from {start}");
-            assert!(found.iter().any(Option::is_none) && !unseen.contains(&true));
+            assert!(found.iter().any(Hashed::is_none) && !unseen.contains(&true));
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{Column, Feed, Mapping, NullPolicy};
 use crate::{
     Error, Result,
     field::FieldKind,
-    fingerprint::{FieldFingerprints, Fingerprinter, KeyHash, Pairs, RowFingerprint, Slot},
+    fingerprint::{FieldFingerprints, Fingerprinter, Hashed, Pairs, RowFingerprint, Slot},
     record::{FieldName, Value, ValueRef},
     rows::Texts,
 };
@@ -113,16 +113,22 @@ impl Mapper {
         &self.synced
     }
 
-    /// The hashes of the keys in a column of texts; none for a key that is unusable.
-    pub(super) fn text_keys(&self, texts: &Texts<'_>) -> Vec<Option<KeyHash>> {
+    /// Hashes the keys in a column of texts; there is [`Hashed::NONE`] for a key that is unusable.
+    pub(super) fn hash_keys(&self, texts: &Texts<'_>, hashes: &mut Vec<Hashed>) {
         let key = |text: &[u8]| {
             if self.is_canonical_key(text) {
-                return Some(self.prints.key_of(text));
+                return Some(self.hashed_key(text));
             }
             let value = [Some(ValueRef::Text(String::from_utf8_lossy(text)))];
-            self.key(&value).ok().map(|key| self.prints.key(&key))
+            self.key(&value).ok().map(|key| self.hashed_key(key.as_bytes()))
         };
-        texts.iter().map(|text| text.and_then(key)).collect()
+        hashes.extend(texts.iter().map(|text| text.and_then(key).unwrap_or(Hashed::NONE)));
+    }
+
+    /// The hash of a key in canonical form, of a row whose fingerprint is not known yet.
+    #[inline]
+    pub(super) fn hashed_key(&self, canonical: &[u8]) -> Hashed {
+        Hashed::new(self.prints.key_of(canonical), RowFingerprint::MISSING)
     }
 
     /// The hash of a row's key, and the row's fingerprint, which is put together in `scratch`.
@@ -130,8 +136,8 @@ impl Mapper {
         &self,
         values: &[Option<ValueRef<'_>>],
         scratch: &mut Pairs,
-    ) -> std::result::Result<(KeyHash, RowFingerprint), Invalid> {
-        Ok((self.prints.key(&self.key(values)?), self.row(values, scratch)?))
+    ) -> std::result::Result<Hashed, Invalid> {
+        Ok(Hashed::new(self.prints.key(&self.key(values)?), self.row(values, scratch)?))
     }
 
     /// The row's fingerprint, put together in `scratch`.

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, ErrorKind, Result,
-    fingerprint::{KeyHash, RowFingerprint},
+    fingerprint::{Hashed, KeyHash, RowFingerprint},
 };
 
 /// Slots for so many rows there are [`SLOTS`].
@@ -15,29 +15,9 @@ const SLOTS: usize = 9;
 /// slot, or, if that was taken by one before it, in one of the next. Nothing but the row itself has to be fetched.
 #[derive(Debug)]
 pub(super) struct Index {
-    slots: Vec<Row>,
+    slots: Vec<Hashed>,
     /// Slots that hashes are spread over; a few that stand behind are for those that came too late.
     spread: usize,
-}
-
-/// Key hash, upper half first, and hot value: beside each other, since whoever finds the one wants the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Row {
-    key: [u64; 2],
-    print: u64,
-}
-
-impl Row {
-    /// A slot that no row is in.
-    const NONE: Self = Self { key: [0; 2], print: 0 };
-
-    fn key(&self) -> u128 {
-        u128::from(self.key[0]) << 64 | u128::from(self.key[1])
-    }
-
-    fn is_none(&self) -> bool {
-        *self == Self::NONE
-    }
 }
 
 /// Where a row stands in an index.
@@ -58,7 +38,7 @@ pub(super) struct IndexBuilder {
     index: Index,
     rows: usize,
     /// Rows that came after one that stands behind them.
-    late: Vec<Row>,
+    late: Vec<Hashed>,
 }
 
 impl IndexBuilder {
@@ -71,11 +51,11 @@ impl IndexBuilder {
 
     pub(super) fn extend(&mut self, rows: impl IntoIterator<Item = (KeyHash, RowFingerprint)>) {
         for (key, print) in rows {
-            self.push(Row { key: halves(key), print: print.to_u64() });
+            self.push(Hashed::new(key, print));
         }
     }
 
-    fn push(&mut self, row: Row) {
+    fn push(&mut self, row: Hashed) {
         if self.index.slots.last().is_some_and(|last| last.key >= row.key) {
             return self.late.push(row);
         }
@@ -83,7 +63,7 @@ impl IndexBuilder {
             self.spread_out();
         }
         let slot = self.index.start(row.key).max(self.index.slots.len());
-        self.index.slots.resize(slot, Row::NONE);
+        self.index.slots.resize(slot, Hashed::NONE);
         self.index.slots.push(row);
         self.rows += 1;
     }
@@ -98,7 +78,7 @@ impl IndexBuilder {
 
     pub(super) fn build(mut self) -> Result<Index> {
         if !self.late.is_empty() {
-            let mut rows: Vec<Row> = self.index.rows().copied().collect();
+            let mut rows: Vec<Hashed> = self.index.rows().copied().collect();
             rows.append(&mut self.late);
             rows.sort_unstable_by_key(|row| row.key);
             self = Self::with_capacity(rows.len());
@@ -127,7 +107,7 @@ impl Index {
         builder.build()
     }
 
-    fn rows(&self) -> impl Iterator<Item = &Row> {
+    fn rows(&self) -> impl Iterator<Item = &Hashed> {
         self.slots.iter().filter(|row| !row.is_none())
     }
 
@@ -138,28 +118,26 @@ impl Index {
 
     /// Where the row of a key stands.
     pub(super) fn find(&self, key: KeyHash) -> Option<Place> {
-        self.find_from(halves(key), self.start(halves(key)))
+        let Hashed { key, .. } = Hashed::new(key, RowFingerprint::LOAD);
+        self.find_from(key, self.start(key))
     }
 
     /// Where each of these rows stands, if it has this hot value; the others get [`Place::NONE`].
     ///
     /// The memory is asked for many rows before the first of them is looked at, so that they do not wait for each other.
-    pub(super) fn unchanged(&self, rows: &[Option<(KeyHash, RowFingerprint)>], places: &mut Vec<Place>) {
+    pub(super) fn unchanged(&self, rows: &[Hashed], places: &mut Vec<Place>) {
         let mut starts = [0; AT_ONCE];
         for rows in rows.chunks(AT_ONCE) {
             let mut touched = 0;
             for (start, row) in starts.iter_mut().zip(rows) {
-                *start = row.map_or(0, |(key, _)| self.start(halves(key)));
+                *start = self.start(row.key);
                 touched ^= self.slots.get(*start).map_or(0, |row| row.print);
                 touched ^= self.slots.get(*start + 2).map_or(0, |row| row.print);
             }
             std::hint::black_box(touched);
             places.extend(rows.iter().zip(&starts).map(|(row, start)| {
-                let place = row.and_then(|(key, print)| {
-                    let place = self.find_from(halves(key), *start)?;
-                    (self.slots[place.at()].print == print.to_u64()).then_some(place)
-                });
-                place.unwrap_or(Place::NONE)
+                let place = self.find_from(row.key, *start);
+                place.filter(|place| self.slots[place.at()] == *row && !row.is_none()).unwrap_or(Place::NONE)
             }));
         }
     }
@@ -186,22 +164,17 @@ impl Index {
 
     /// The row at a place; an index of another state may not have it.
     pub(super) fn row(&self, place: Place) -> (KeyHash, RowFingerprint) {
-        let key = self.slots.get(place.at()).map_or(0, Row::key);
-        (KeyHash::from_u128(key), self.print(place))
+        let row = self.slots.get(place.at()).unwrap_or(&Hashed::NONE);
+        (row.key_hash(), row.fingerprint())
     }
 
     pub(super) fn print(&self, place: Place) -> RowFingerprint {
-        self.slots.get(place.at()).map_or(RowFingerprint::LOAD, |row| RowFingerprint::from_u64(row.print))
+        self.row(place).1
     }
 }
 
 /// Rows whose look-ups are under way at once.
 const AT_ONCE: usize = 256;
-
-#[expect(clippy::cast_possible_truncation, reason = "each half is taken on its own")]
-fn halves(key: KeyHash) -> [u64; 2] {
-    [(key.to_u128() >> 64) as u64, key.to_u128() as u64]
-}
 
 /// Which rows of an index the source had: a bit each.
 #[derive(Debug)]
@@ -232,7 +205,7 @@ impl Seen {
             words.flat_map(|(rows, bits)| (0..).zip(rows).filter(move |(bit, _)| bits >> bit & 1 == 0));
         rows.map(|(_, row)| row)
             .filter(|row| !row.is_none())
-            .map(|row| (KeyHash::from_u128(row.key()), RowFingerprint::from_u64(row.print)))
+            .map(|row| (row.key_hash(), row.fingerprint()))
     }
 }
 
@@ -281,9 +254,9 @@ mod tests {
         let index = Index::of((1..=1000).map(row).collect::<Vec<_>>()).unwrap();
         let asked: Vec<_> = (1..=2000)
             .map(|number| match number % 4 {
-                0 => None,
-                1 => Some((row(number).0, RowFingerprint::from_u64(number + 1))),
-                _ => Some(row(number)),
+                0 => Hashed::NONE,
+                1 => Hashed::new(row(number).0, RowFingerprint::from_u64(number + 1)),
+                _ => Hashed::new(row(number).0, row(number).1),
             })
             .collect();
         let mut places = Vec::new();

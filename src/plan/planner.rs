@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::SystemTime};
 
 use futures::{
-    StreamExt, TryStreamExt,
+    FutureExt, StreamExt, TryStreamExt,
+    channel::mpsc,
+    future,
     stream::{self, BoxStream},
 };
 use hashbrown::HashMap;
@@ -42,11 +44,11 @@ const LOADED_MIN: u64 = 1024;
 const ROWS_FORESEEN: usize = 1 << 26;
 
 /// Records that are loaded at once.
-const AT_ONCE: usize = 8192;
+const AT_ONCE: usize = 4096;
 /// Pieces that wait for each other's records.
-const PIECES_AT_ONCE: usize = 128;
+const PIECES_AT_ONCE: usize = 64;
 /// Loads that are under way at once.
-const LOADS_AT_ONCE: usize = 2;
+const LOADS_AT_ONCE: usize = 3;
 
 /// Compares a source with what the destination has acknowledged, and plans what to send.
 ///
@@ -282,16 +284,22 @@ impl<'p> Planner<'p> {
         }
         let prior = self.prior;
         let pieces = digested(pieces, self.digester.clone(), self.options.threads_wanted());
-        let mut pieces = with_states(pieces, prior);
-        while let Some(loaded) = pieces.next().await {
-            let (gathered, states) = loaded?;
-            let mut states = states.into_iter();
-            for digested in gathered {
-                self.take(digested, &mut states)?;
-                // Others on this thread have their turn in between.
-                crate::host::yield_once().await;
+        let (to_plan, mut loaded) = mpsc::channel(0);
+        // It ends early only with the planning.
+        let load = with_states(pieces, prior).map(Ok).forward(to_plan).map(|_| Ok(()));
+        let plan = async {
+            while let Some(loaded) = loaded.next().await {
+                let (gathered, states) = loaded?;
+                let mut states = states.into_iter();
+                for digested in gathered {
+                    self.take(digested, &mut states)?;
+                    // Others on this thread have their turn in between, and what comes next is seen to.
+                    crate::host::yield_once().await;
+                }
             }
-        }
+            Ok(())
+        };
+        future::try_join(load, plan).await?;
         Ok(())
     }
 
@@ -336,8 +344,8 @@ impl<'p> Planner<'p> {
         self.unseen.resize(digested.unseen.len(), true);
         self.unseen.iter_mut().zip(&digested.unseen).for_each(|(unseen, is)| *unseen &= is);
         let mut others = digested.others.into_iter().zip(states);
-        for place in digested.unchanged {
-            self.head.counts.rows += 1;
+        let mut places = digested.unchanged.iter().copied();
+        while let Some(place) = self.next_to_look_at(&mut places) {
             if place != Place::NONE {
                 self.unchanged(place)?;
             } else if let Some((other, state)) = others.next() {
@@ -347,15 +355,26 @@ impl<'p> Planner<'p> {
         Ok(())
     }
 
-    /// A row that is what the state says, unless it is a second one.
+    /// Counts rows that are what the state says and were not met before, which are nearly all, up to one that is more work.
+    fn next_to_look_at(&mut self, places: &mut impl Iterator<Item = Place>) -> Option<Place> {
+        let counts = &mut self.head.counts;
+        for place in places {
+            counts.rows += 1;
+            if let Lookup::Index(seen) = &mut self.lookup
+                && place != Place::NONE
+                && !seen.mark(place)
+            {
+                counts.unchanged += 1;
+            } else {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// A row that is what the state says, and may be a second one.
     fn unchanged(&mut self, place: Place) -> Result<()> {
         let row = self.head.counts.rows;
-        if let Lookup::Index(seen) = &mut self.lookup
-            && !seen.mark(place)
-        {
-            self.head.counts.unchanged += 1;
-            return Ok(());
-        }
         let (hash, print) = self.digester.index.row(place);
         if let Some(first) = self.first(hash, Some(print)) {
             // A row that is settled in a state that seals keys has one, so it is not asked for.

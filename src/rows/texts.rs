@@ -51,6 +51,23 @@ impl<'a> Texts<'a> {
         self.bytes
     }
 
+    /// How many bytes the texts have together.
+    pub(crate) fn size(&self) -> usize {
+        match self.offsets {
+            [first, .., last] => whole(last.wrapping_sub(*first)),
+            _ => 0,
+        }
+    }
+
+    /// Adds to each number the bytes of the text of a row, from `row` on.
+    #[inline]
+    pub(crate) fn add_lengths(&self, row: usize, to: &mut [u32]) {
+        let offsets = self.offsets.get(row..).unwrap_or_default();
+        for ((to, start), end) in to.iter_mut().zip(offsets).zip(offsets.iter().skip(1)) {
+            *to = to.wrapping_add(end.wrapping_sub(*start).cast_unsigned());
+        }
+    }
+
     /// Some of the rows.
     pub(crate) fn slice(&self, rows: Range<usize>) -> Self {
         let nulls = self.nulls.map(|Nulls { bits, start }| Nulls { bits, start: start + rows.start });
@@ -69,8 +86,6 @@ impl<'a> Texts<'a> {
         rows: Range<usize>,
     ) -> impl ExactSizeIterator<Item = (usize, usize)> + use<'a> {
         let offsets = self.offsets.get(rows.start..=rows.end).unwrap_or_default();
-        // No offset of an array is below 0, and each is at least the one before.
-        let whole = |offset: i32| usize::try_from(offset.cast_unsigned()).unwrap_or(0);
         offsets.windows(2).map(move |ends| (whole(ends[0]), whole(ends[1].wrapping_sub(ends[0]))))
     }
 
@@ -96,6 +111,12 @@ impl<'a> Texts<'a> {
     pub(crate) fn bits_from(&self, row: usize) -> u64 {
         self.nulls.map_or(u64::MAX, |nulls| nulls.bits_from(row))
     }
+}
+
+/// No offset of an array is below 0, and each is at least the one before.
+#[inline]
+fn whole(offset: i32) -> usize {
+    usize::try_from(offset.cast_unsigned()).unwrap_or(0)
 }
 
 impl Nulls<'_> {
