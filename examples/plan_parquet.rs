@@ -34,6 +34,9 @@ use reverse_etl::{Limits, Mapping, Outcome, Plan, PlanOptions, RedbStore, Report
 /// The fewest rows that are decoded at once.
 const ROWS_A_PART: usize = 15_000;
 
+/// Half a page of many files, so that no batch has to be put together from two.
+const ROWS_A_BATCH: usize = 10_240;
+
 /// Parts that are decoded, or wait for those before them, so that no thread has to wait for work.
 const PARTS_A_THREAD: usize = 3;
 
@@ -204,7 +207,7 @@ impl Part {
                 [self.rows].into_iter(),
                 self.rows_of_group,
             ))
-            .with_batch_size(std::env::var("BS").map_or(10240, |x| x.parse().unwrap()));
+            .with_batch_size(ROWS_A_BATCH);
         Ok(reader.build()?.collect::<Result<Vec<_>, _>>()?)
     }
 }

@@ -5,11 +5,13 @@
 
 mod columns;
 mod mapper;
+mod packed;
 
 use std::{fmt, sync::Arc};
 
 pub(crate) use columns::Hasher;
 pub(crate) use mapper::{Invalid, Mapped, Mapper};
+pub(crate) use packed::PackedValues;
 
 use crate::{
     Error, Result,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Column, Feed, Mapping, NullPolicy};
+use super::{Column, Feed, Mapping, NullPolicy, packed::PackedValues};
 use crate::{
     Error, Result,
     field::FieldKind,
@@ -23,7 +23,7 @@ pub(crate) struct Invalid {
 /// What a row's values come to.
 #[derive(Debug)]
 pub(crate) struct Mapped {
-    pub(crate) values: Vec<(Slot, Value)>,
+    pub(crate) values: PackedValues,
     pub(crate) prints: FieldFingerprints,
     /// Values for creation only, by their place among such fields. One that does not fit matters to new records alone.
     pub(crate) on_create: std::result::Result<Vec<(u16, Value)>, Invalid>,
@@ -178,15 +178,19 @@ impl Mapper {
 
     /// The row's values and their fingerprints.
     pub(crate) fn mapped(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<Mapped, Invalid> {
-        let mut mapped =
-            Mapped { values: Vec::new(), prints: Vec::new(), on_create: self.creation_values(values) };
+        let (fields, on_create) = (self.synced.len(), self.creation_values(values));
+        let mut mapped = Mapped {
+            values: PackedValues::with_capacity(fields),
+            prints: Vec::with_capacity(fields),
+            on_create,
+        };
         let mut pair = Pairs::new();
         for (slot, taken) in &self.synced {
             if let Some(value) = taken.value(values)? {
                 pair.clear();
                 pair.push(*slot, &value);
                 mapped.prints.push((*slot, self.prints.field(&pair)));
-                mapped.values.push((*slot, value.into_owned()));
+                mapped.values.push(*slot, value);
             }
         }
         Ok(mapped)

@@ -6,7 +6,7 @@ use std::{ops::Range, sync::Arc};
 
 use crate::{
     Error, ErrorKind, Result,
-    fingerprint::{KeyHash, Pairs, RowFingerprint},
+    fingerprint::{Hashed, KeyHash, Pairs, RowFingerprint},
     mapping::{Hasher, Invalid, Mapped, Mapper},
     plan::index::{Index, Place},
     record::{Key, ValueRef},
@@ -97,8 +97,10 @@ impl Digester {
             let mut at = found;
             while let Some(others) = next_others(&digested.unchanged[at..]) {
                 let range = start - found + at + others.start..start - found + at + others.end;
+                let mut of_others = prints[range.start - start..].iter();
                 rows.visit(columns, range, &mut |values| {
-                    digested.others.push(self.other(values, &mut pairs));
+                    let print = of_others.next().filter(|print| !print.is_none());
+                    digested.others.push(self.other(values, print, &mut pairs));
                     Ok(())
                 })?;
                 at += others.end;
@@ -107,18 +109,16 @@ impl Digester {
         Ok(digested)
     }
 
-    fn other(&self, values: &[Option<ValueRef<'_>>], pairs: &mut Pairs) -> Other {
-        let keyed = self.mapper.key(values).map(|key| {
-            let hash = self.mapper.prints().key(&key);
-            Keyed { key: Key::new(key), hash, place: self.index.find(hash) }
-        });
-        let keyed = match keyed {
-            Ok(keyed) => keyed,
+    /// A row that is not what the state says; it has no hashes if it is invalid.
+    fn other(&self, values: &[Option<ValueRef<'_>>], hashed: Option<&Hashed>, pairs: &mut Pairs) -> Other {
+        let key = match self.mapper.key(values) {
+            Ok(key) => Key::new(key),
             Err(reason) => return Other::Invalid(None, reason),
         };
-        let mapped =
-            self.mapper.row(values, pairs).and_then(|print| Ok((print, self.mapper.mapped(values)?)));
-        match mapped {
+        let hash = hashed.map_or_else(|| self.mapper.prints().key(key.as_str()), Hashed::key_hash);
+        let keyed = Keyed { key, hash, place: self.index.find(hash) };
+        let print = hashed.map_or_else(|| self.mapper.row(values, pairs), |hashed| Ok(hashed.fingerprint()));
+        match print.and_then(|print| Ok((print, self.mapper.mapped(values)?))) {
             Ok((print, mapped)) => Other::Differs(Box::new(Differing { keyed, print, mapped })),
             Err(reason) => Other::Invalid(Some(keyed), reason),
         }

@@ -1,23 +1,27 @@
-//! The index: every row that the state knows, in 27 bytes each, for one pass over a source.
+//! The index: every row that the state knows, in 26 bytes each, for one pass over a source.
 
 use crate::{
     Error, ErrorKind, Result,
     fingerprint::{Hashed, KeyHash, RowFingerprint},
 };
 
-/// Slots for so many rows there are [`SLOTS`].
-const ROWS: usize = 8;
-const SLOTS: usize = 9;
+/// So many rows are in a bucket, on average.
+const ROWS_A_BUCKET: usize = 2;
+/// So many rows are looked at in one go. Of random hashes one bucket in twenty has more.
+const LOOKED_AT: usize = 4;
+/// Rows whose look-ups are under way at once.
+const AT_ONCE: usize = 256;
 
 /// Key hashes in order, each with its hot value. Threads share it.
 ///
-/// Key hashes are as good as random, so where one stands in the order can be computed from the hash itself: it is in that
-/// slot, or, if that was taken by one before it, in one of the next. Nothing but the row itself has to be fetched.
+/// Key hashes are as good as random. All that there can be are divided into equal stretches, buckets, so that of each row its
+/// bucket can be computed, and nothing has to be fetched but where that starts, and the row itself.
 #[derive(Debug)]
 pub(super) struct Index {
-    slots: Vec<Hashed>,
-    /// Slots that hashes are spread over; a few that stand behind are for those that came too late.
-    spread: usize,
+    rows: Vec<Hashed>,
+    /// Where the rows of each bucket start.
+    starts: Vec<u32>,
+    buckets: usize,
 }
 
 /// Where a row stands in an index.
@@ -36,7 +40,6 @@ impl Place {
 /// Takes the rows of an index. Those that come in order are put where they belong at once.
 pub(super) struct IndexBuilder {
     index: Index,
-    rows: usize,
     /// Rows that came after one that stands behind them.
     late: Vec<Hashed>,
 }
@@ -44,54 +47,42 @@ pub(super) struct IndexBuilder {
 impl IndexBuilder {
     /// For so many rows, or a few more.
     pub(super) fn with_capacity(rows: usize) -> Self {
-        let spread = (rows / ROWS + 1).saturating_mul(SLOTS);
+        let buckets = rows / ROWS_A_BUCKET + 1;
         // Room that no row comes for is never touched.
-        Self { index: Index { slots: Vec::with_capacity(spread), spread }, rows: 0, late: Vec::new() }
+        let (rows, starts) = (Vec::with_capacity(rows), Vec::with_capacity(buckets));
+        Self { index: Index { rows, starts, buckets }, late: Vec::new() }
     }
 
     pub(super) fn extend(&mut self, rows: impl IntoIterator<Item = (KeyHash, RowFingerprint)>) {
         for (key, print) in rows {
-            self.push(Hashed::new(key, print));
-        }
-    }
-
-    fn push(&mut self, row: Hashed) {
-        if self.index.slots.last().is_some_and(|last| last.key >= row.key) {
-            return self.late.push(row);
-        }
-        if self.rows >= self.index.spread {
-            self.spread_out();
-        }
-        let slot = self.index.start(row.key).max(self.index.slots.len());
-        self.index.slots.resize(slot, Hashed::NONE);
-        self.index.slots.push(row);
-        self.rows += 1;
-    }
-
-    /// There are more rows than were foreseen: makes twice the room.
-    fn spread_out(&mut self) {
-        let mut wider = Self::with_capacity(2 * self.rows);
-        self.index.rows().for_each(|row| wider.push(*row));
-        wider.late = std::mem::take(&mut self.late);
-        *self = wider;
-    }
-
-    pub(super) fn build(mut self) -> Result<Index> {
-        if !self.late.is_empty() {
-            let mut rows: Vec<Hashed> = self.index.rows().copied().collect();
-            rows.append(&mut self.late);
-            rows.sort_unstable_by_key(|row| row.key);
-            self = Self::with_capacity(rows.len());
-            for row in rows {
-                self.push(row);
+            let row = Hashed::new(key, print);
+            if self.index.rows.last().is_some_and(|last| last.key >= row.key) {
+                self.late.push(row);
+            } else {
+                self.index.push(row);
             }
         }
-        if u32::try_from(self.index.slots.len()).is_ok_and(|slots| slots != u32::MAX) {
-            return Ok(self.index);
+    }
+
+    pub(super) fn build(self) -> Result<Index> {
+        let Self { mut index, mut late } = self;
+        let count = index.rows.len() + late.len();
+        if u32::try_from(count).is_ok_and(|count| count < u32::MAX) {
+            // Where more rows came than were foreseen, buckets would be full.
+            if !late.is_empty() || count / ROWS_A_BUCKET > 2 * index.buckets {
+                let mut rows = index.rows;
+                rows.append(&mut late);
+                rows.sort_unstable_by_key(|row| row.key);
+                index = Self::with_capacity(count).index;
+                for row in rows {
+                    index.push(row);
+                }
+            }
+            return Ok(index);
         }
         Err(Error::new(
             ErrorKind::Config,
-            "the state has more than three billion rows, which is more than a plan can compare: split the sync",
+            "the state has more than four billion rows, which is more than a plan can compare: split the sync",
         ))
     }
 }
@@ -107,13 +98,18 @@ impl Index {
         builder.build()
     }
 
-    fn rows(&self) -> impl Iterator<Item = &Hashed> {
-        self.slots.iter().filter(|row| !row.is_none())
+    /// Appends a row, which has to stand behind all others.
+    fn push(&mut self, row: Hashed) {
+        let bucket = self.bucket(row.key);
+        if self.starts.len() <= bucket {
+            // More rows than a number can say are found when all are there.
+            self.starts.resize(bucket + 1, u32::try_from(self.rows.len()).unwrap_or(u32::MAX));
+        }
+        self.rows.push(row);
     }
 
-    /// Places that there are, also those where no row is.
     fn len(&self) -> usize {
-        self.slots.len()
+        self.rows.len()
     }
 
     /// Where the row of a key stands.
@@ -128,43 +124,57 @@ impl Index {
     pub(super) fn unchanged(&self, rows: &[Hashed], places: &mut Vec<Place>) {
         let mut starts = [0; AT_ONCE];
         for rows in rows.chunks(AT_ONCE) {
-            let mut touched = 0;
             for (start, row) in starts.iter_mut().zip(rows) {
                 *start = self.start(row.key);
-                touched ^= self.slots.get(*start).map_or(0, |row| row.print);
-                touched ^= self.slots.get(*start + 2).map_or(0, |row| row.print);
             }
+            let touched = starts[..rows.len()].iter().fold(0, |touched, start| {
+                let [first, third] = [0, 2].map(|at| self.rows.get(start + at).map_or(0, |row| row.print));
+                touched ^ first ^ third
+            });
             std::hint::black_box(touched);
-            places.extend(rows.iter().zip(&starts).map(|(row, start)| {
-                let place = self.find_from(row.key, *start);
-                place.filter(|place| self.slots[place.at()] == *row && !row.is_none()).unwrap_or(Place::NONE)
-            }));
+            places.extend(rows.iter().zip(&starts).map(|(row, start)| self.place_of(row, *start)));
         }
     }
 
-    /// The first slot that this key may be in.
+    /// The place of a row that is there with this hot value. It is the same few instructions for nearly all: which of a
+    /// bucket's rows it is, nobody can foretell.
+    #[inline]
+    fn place_of(&self, row: &Hashed, start: usize) -> Place {
+        let near: Option<&[Hashed; LOOKED_AT]> = self.rows.get(start..).and_then(|rows| rows.first_chunk());
+        let at = near.map_or(0, |near| {
+            (0..LOOKED_AT).fold(0, |found, at| if near[at].key[1] == row.key[1] { at } else { found })
+        });
+        let found = if self.rows.get(start + at) == Some(row) {
+            u32::try_from(start + at).ok().map(Place)
+        } else {
+            self.find_from(row.key, start).filter(|place| self.rows.get(place.at()) == Some(row))
+        };
+        found.filter(|_| !row.is_none()).unwrap_or(Place::NONE)
+    }
+
+    #[inline]
+    fn bucket(&self, key: [u64; 2]) -> usize {
+        // The upper half of the product is less than the number of buckets.
+        usize::try_from((u128::from(key[0]) * self.buckets as u128) >> 64).unwrap_or(usize::MAX)
+    }
+
+    /// Where the bucket of a key starts.
     #[inline]
     fn start(&self, key: [u64; 2]) -> usize {
-        // The upper half of the product is less than the number of slots.
-        usize::try_from((u128::from(key[0]) * self.spread as u128) >> 64).unwrap_or(usize::MAX)
+        // Behind the last one that has a row there are none.
+        self.starts.get(self.bucket(key)).map_or(self.rows.len(), |start| *start as usize)
     }
 
-    #[inline]
     fn find_from(&self, key: [u64; 2], start: usize) -> Option<Place> {
-        for (at, row) in (start..).zip(self.slots.get(start..)?) {
-            if row.key[0] >= key[0] || row.is_none() {
-                // No two keys of a state have one half in common, except by an accident that nobody lives to see.
-                let mut same = (at..).zip(&self.slots[at..]).take_while(|(_, row)| row.key[0] == key[0]);
-                let (at, _) = same.find(|(_, row)| row.key == key && !row.is_none())?;
-                return u32::try_from(at).ok().map(Place);
-            }
-        }
-        None
+        let end = self.starts.get(self.bucket(key) + 1).map_or(self.rows.len(), |end| *end as usize);
+        let at = start + self.rows.get(start..end)?.partition_point(|row| row.key < key);
+        let row = self.rows.get(at).filter(|row| row.key == key);
+        row.and_then(|_| u32::try_from(at).ok()).map(Place)
     }
 
     /// The row at a place; an index of another state may not have it.
     pub(super) fn row(&self, place: Place) -> (KeyHash, RowFingerprint) {
-        let row = self.slots.get(place.at()).unwrap_or(&Hashed::NONE);
+        let row = self.rows.get(place.at()).unwrap_or(&Hashed::NONE);
         (row.key_hash(), row.fingerprint())
     }
 
@@ -172,9 +182,6 @@ impl Index {
         self.row(place).1
     }
 }
-
-/// Rows whose look-ups are under way at once.
-const AT_ONCE: usize = 256;
 
 /// Which rows of an index the source had: a bit each.
 #[derive(Debug)]
@@ -200,12 +207,10 @@ impl Seen {
         &'i self,
         index: &'i Index,
     ) -> impl Iterator<Item = (KeyHash, RowFingerprint)> + 'i {
-        let words = index.slots.chunks(64).zip(&self.0);
+        let words = index.rows.chunks(64).zip(&self.0);
         let rows =
             words.flat_map(|(rows, bits)| (0..).zip(rows).filter(move |(bit, _)| bits >> bit & 1 == 0));
-        rows.map(|(_, row)| row)
-            .filter(|row| !row.is_none())
-            .map(|row| (row.key_hash(), row.fingerprint()))
+        rows.map(|(_, row)| (row.key_hash(), row.fingerprint()))
     }
 }
 

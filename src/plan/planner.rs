@@ -16,7 +16,7 @@ use crate::{
     destination::Operation,
     event::{Event, Problem, ProblemKind},
     fingerprint::{Fingerprinter, KeyHash, RowFingerprint, Secret, Slot},
-    mapping::{Invalid, Mapped, Mapper, Mapping},
+    mapping::{Invalid, Mapped, Mapper, Mapping, PackedValues},
     plan::{
         Counts, DuplicatePolicy, FORMAT, Head, MissingPolicy, PROBLEMS_KEPT, Plan, PlanOptions,
         digest::{Differing, Digested, Digester, Keyed, Other},
@@ -25,7 +25,7 @@ use crate::{
         read::{ROWS_A_PIECE, digested},
         spool::Spooler,
     },
-    record::Key,
+    record::{Key, Value},
     rows::{Piece, Pieces, Source},
     seal::Sealer,
     state::{
@@ -173,6 +173,12 @@ async fn states(prior: &dyn PriorState, pieces: &[Digested]) -> Result<Vec<Optio
     let hashes: Vec<KeyHash> = others().filter_map(known).collect();
     let mut states = if hashes.is_empty() { Vec::new() } else { prior.load(&hashes).await? }.into_iter();
     Ok(others().map(|other| known(other).and_then(|_| states.next().flatten())).collect())
+}
+
+/// The values of these slots, each on its own.
+fn owned(values: &PackedValues, is_wanted: impl Fn(&Slot) -> bool) -> Vec<(Slot, Value)> {
+    let wanted = values.iter().filter(|(slot, _)| is_wanted(slot));
+    wanted.map(|(slot, value)| (slot, value.into_owned())).collect()
 }
 
 impl<'p> Planner<'p> {
@@ -652,7 +658,7 @@ impl<'p> Planner<'p> {
                         Ok(values) => values,
                         Err(reason) => return Ok(Err(reason)),
                     };
-                    entry.values = mapped.values;
+                    entry.values = owned(&mapped.values, |_| true);
                     entry.wanted = mapped.prints;
                     self.head.asks += 1;
                     self.spooler.push(&entry)?;
@@ -675,7 +681,7 @@ impl<'p> Planner<'p> {
                         Err(reason) => return Ok(Err(reason)),
                     };
                 }
-                entry.values = mapped.values.into_iter().filter(|(slot, _)| is_sent(slot)).collect();
+                entry.values = owned(&mapped.values, is_sent);
                 entry.wanted = mapped.prints;
                 self.head.counts.fields += entry.values.len() as u64;
                 self.head.counts.cleared += entry.cleared();

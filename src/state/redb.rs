@@ -21,12 +21,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{FutureExt, Stream, StreamExt, stream, stream::BoxStream};
+use futures::{FutureExt, StreamExt, stream, stream::BoxStream};
 use redb::{
     Builder, CommitError, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
     ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError, TransactionError,
 };
 
+use self::rows::RecentKeys;
 use crate::{
     BoxError, Error, ErrorKind, Result,
     fingerprint::{KeyHash, RowFingerprint},
@@ -97,6 +98,8 @@ struct Inner {
     /// Open, and holding the file's lock, as long as a run of this store has the lease.
     writer: RwLock<Option<Database>>,
     reader: Mutex<Option<ReadOnlyDatabase>>,
+    /// What the last scan of all rows found, and in which state of the file.
+    recent_keys: Mutex<Option<(Moment, Arc<RecentKeys>)>>,
     /// Rows that are not in blocks, before any is put there.
     recent_min: u64,
 }
@@ -148,6 +151,7 @@ impl RedbStore {
             turn: Mutex::default(),
             writer: RwLock::default(),
             reader: Mutex::default(),
+            recent_keys: Mutex::default(),
             recent_min: rows::RECENT_MIN,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -203,7 +207,10 @@ impl PriorState for RedbStore {
     async fn load(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>> {
         let keys = keys.to_vec();
         self.blocking(move |inner| {
-            let rows = inner.read(Look::Kept, |state| Ok(rows::load(state, &keys)?))?;
+            let rows = inner.read(Look::Kept, |state| {
+                let recent_keys = inner.recent_keys(state)?;
+                Ok(rows::load(state, &keys, recent_keys.as_deref())?)
+            })?;
             Ok(rows.unwrap_or_else(|| vec![None; keys.len()]))
         })
         .await
@@ -213,14 +220,17 @@ impl PriorState for RedbStore {
         // One look at the state for all chunks, however long they take.
         let begun = self.blocking(|inner| {
             let Some(state) = inner.begin(Look::Kept)? else { return Ok(None) };
-            let rows = inner.header(&state.open_table(META)?)?.map_or(0, |header| header.rows);
-            Ok(Some((Arc::new(state), rows)))
+            let Some(header) = inner.header(&state.open_table(META)?)? else { return Ok(None) };
+            let ranges = ranges(header.rows);
+            let keys = RecentKeys::with_room(rows::recent_rows(&state)?);
+            let found = Mutex::new(Found { keys, left: ranges.len() });
+            Ok(Some((Arc::new(Scan { state, moment: Moment::of(&header), found }), ranges)))
         });
         let chunks = begun.map(move |begun| match begun {
-            Ok(Some((state, rows))) => chunks(rows)
+            Ok(Some((scan, ranges))) => stream::iter(ranges)
                 .map(move |range| {
-                    let state = Arc::clone(&state);
-                    self.blocking(move |_| Ok(rows::scan(&state, *range.start(), *range.end())?))
+                    let scan = Arc::clone(&scan);
+                    self.blocking(move |inner| scan.chunk(&range, inner))
                 })
                 .buffered(CHUNKS_AT_ONCE)
                 .boxed(),
@@ -228,6 +238,54 @@ impl PriorState for RedbStore {
             Err(error) => stream::iter([Err(error)]).boxed(),
         });
         chunks.flatten_stream().boxed()
+    }
+}
+
+/// A scan of all rows.
+struct Scan {
+    state: ReadTransaction,
+    moment: Moment,
+    found: Mutex<Found>,
+}
+
+/// What a scan has found so far.
+struct Found {
+    keys: RecentKeys,
+    /// Chunks that are not read yet.
+    left: usize,
+}
+
+impl Scan {
+    fn chunk(
+        &self,
+        range: &RangeInclusive<u128>,
+        inner: &Inner,
+    ) -> Result<Vec<(KeyHash, RowFingerprint)>, Fault> {
+        let mut recent_keys = Vec::new();
+        let rows = rows::scan(&self.state, *range.start(), *range.end(), &mut recent_keys)?;
+        let mut found = locked(&self.found);
+        for key in recent_keys {
+            found.keys.insert(key);
+        }
+        found.left -= 1;
+        if found.left == 0 {
+            let keys = std::mem::replace(&mut found.keys, RecentKeys::with_room(0));
+            *locked(&inner.recent_keys) = Some((self.moment, Arc::new(keys)));
+        }
+        Ok(rows)
+    }
+}
+
+/// A state of the file, told by the last commit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Moment {
+    version: u64,
+    writer: Option<RunId>,
+}
+
+impl Moment {
+    fn of(header: &Header) -> Self {
+        Self { version: header.version(), writer: header.last_writer }
     }
 }
 
@@ -247,13 +305,14 @@ enum Look {
 }
 
 /// All key hashes, in stretches that have about a chunk's rows each: a hash is as likely as any other.
-fn chunks(rows: u64) -> impl Stream<Item = RangeInclusive<u128>> {
+fn ranges(rows: u64) -> Vec<RangeInclusive<u128>> {
     let bits = (rows / CHUNK).checked_ilog2().map_or(0, |bits| bits + 1);
     let width = u128::MAX >> bits;
-    stream::iter((0..1_u128 << bits).map(move |number| {
+    let range = |number: u128| {
         let start = number << (128 - bits).min(127);
         start..=start + width
-    }))
+    };
+    (0..1 << bits).map(range).collect()
 }
 
 fn engine() -> Builder {
@@ -361,6 +420,13 @@ impl Inner {
         let bytes = meta.get(HEADER)?;
         let header = bytes.map(|bytes| Header::from_bytes(bytes.value())).transpose();
         header.map_err(|error| Fault::Told(self.damaged(Some(error.into()))))
+    }
+
+    /// Where the recent rows of this state are, if a scan has found that out and nothing was committed since.
+    fn recent_keys(&self, state: &ReadTransaction) -> Result<Option<Arc<RecentKeys>>, Fault> {
+        let Some((moment, keys)) = locked(&self.recent_keys).clone() else { return Ok(None) };
+        let header = self.header(&state.open_table(META)?)?;
+        Ok(header.is_some_and(|header| Moment::of(&header) == moment).then_some(keys))
     }
 
     fn commit(&self, commit: &Commit) -> Result<(), Fault> {

@@ -42,8 +42,47 @@ impl<E: Into<redb::Error>> From<E> for Failure {
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// The rows of these keys.
-pub(super) fn load(state: &ReadTransaction, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>> {
+/// Where key hashes of recent rows lie: to ask here costs less than to look for a row that is in its block.
+#[derive(Debug)]
+pub(super) struct RecentKeys {
+    bits: Vec<u64>,
+    /// How far a key hash is shifted to be the number of its bit.
+    shift: u32,
+}
+
+impl RecentKeys {
+    /// With room for so many, of which none is there yet.
+    pub(super) fn with_room(rows: u64) -> Self {
+        // One bit in sixteen is set, at most: so often a row is looked for that is not there.
+        let bits = rows.saturating_mul(16).clamp(64, 1 << 32).next_power_of_two();
+        Self { bits: vec![0; usize::try_from(bits / 64).unwrap_or(0)], shift: 128 - bits.trailing_zeros() }
+    }
+
+    pub(super) fn insert(&mut self, key: u128) {
+        let (word, bit) = self.place(key);
+        if let Some(word) = self.bits.get_mut(word) {
+            *word |= bit;
+        }
+    }
+
+    /// Whether this may be the key hash of a recent row.
+    fn may_have(&self, key: u128) -> bool {
+        let (word, bit) = self.place(key);
+        self.bits.get(word).is_none_or(|word| word & bit != 0)
+    }
+
+    fn place(&self, key: u128) -> (usize, u64) {
+        let number = key >> self.shift;
+        (usize::try_from(number / 64).unwrap_or(usize::MAX), 1 << (number % 64))
+    }
+}
+
+/// The rows of these keys. `recent_keys` must be those of this very state.
+pub(super) fn load(
+    state: &ReadTransaction,
+    keys: &[KeyHash],
+    recent_keys: Option<&RecentKeys>,
+) -> Result<Vec<Option<RowState>>> {
     let recent = state.open_table(RECENT)?;
     let (hot, cold) = (state.open_table(HOT)?, state.open_table(COLD)?);
     let mut blocks = Blocks { hot, cold, last_hot: None, last_cold: None };
@@ -53,7 +92,8 @@ pub(super) fn load(state: &ReadTransaction, keys: &[KeyHash]) -> Result<Vec<Opti
     let mut rows = vec![None; keys.len()];
     for index in order {
         let key = keys[index].to_u128();
-        rows[index] = match recent.get(key)? {
+        let may_be_recent = recent_keys.is_none_or(|keys| keys.may_have(key));
+        rows[index] = match may_be_recent.then(|| recent.get(key)).transpose()?.flatten() {
             Some(row) => recent_row(row.value())?,
             None => blocks.row(key)?,
         };
@@ -112,17 +152,25 @@ impl Blocks<redb::ReadOnlyTable<u128, &'static [u8]>> {
     }
 }
 
-/// Key hashes and hot values of the rows between two key hashes, both of them included.
+/// How many rows are recent.
+pub(super) fn recent_rows(state: &ReadTransaction) -> Result<u64> {
+    Ok(state.open_table(RECENT)?.len()?)
+}
+
+/// Key hashes and hot values of the rows between two key hashes, both of them included. The keys of recent rows among them
+/// are added to `recent_keys`.
 pub(super) fn scan(
     state: &ReadTransaction,
     first: u128,
     last: u128,
+    recent_keys: &mut Vec<u128>,
 ) -> Result<Vec<(KeyHash, RowFingerprint)>> {
     let (recent, hot) = (state.open_table(RECENT)?, state.open_table(HOT)?);
     let mut recent = recent.range(first..=last)?;
     let mut next_recent = || -> Result<Option<(u128, Option<u64>)>> {
         let Some((key, row)) = recent.next().transpose()? else { return Ok(None) };
         let hot = recent_parts(row.value())?.map(|(hot, _)| u64::from_le_bytes(*hot));
+        recent_keys.push(key.value());
         Ok(Some((key.value(), hot)))
     };
     let mut newer = next_recent()?;
