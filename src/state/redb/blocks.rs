@@ -12,13 +12,15 @@ use std::ops::Range;
 /// Bytes of a row in a hot block.
 const HOT_ROW: usize = 24;
 
-/// What the engine has for one value in a page of 8 KiB, with some room for its own use. A page is read with one call and as
-/// a whole; were it smaller, a scan would need more calls, and fewer of the tree's inner pages would stay in memory.
-const PAGE: usize = 8192 - 96;
+/// What the engine has for one value in two pages of 4 KiB that it reads at once, with some room for its own use. All of these
+/// are read by a scan, which takes fewer calls then.
+const HOT_PAGE: usize = 2 * 4096 - 96;
+/// The same in one page: who looks for one record reads no more than that.
+const COLD_PAGE: usize = 4096 - 96;
 
 /// A block is filled to nine tenths where the next row does not have to go into it, and so has room for those to come.
-const HOT_FILL: usize = PAGE / 10 * 9 / HOT_ROW;
-const COLD_FILL: usize = PAGE / 100 * 95;
+const HOT_FILL: usize = HOT_PAGE / 10 * 9 / HOT_ROW;
+const COLD_FILL: usize = COLD_PAGE / 100 * 95;
 
 /// A row as a block has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +129,7 @@ fn cold_bytes(row: &Row<'_>) -> usize {
 /// How rows that stood in one block are put into blocks. `is_last`: nothing stands behind them, so what comes next is likely
 /// to go behind them, too.
 pub(super) fn hot_ranges(rows: usize, is_last: bool) -> Vec<Range<usize>> {
-    let full = PAGE / HOT_ROW;
+    let full = HOT_PAGE / HOT_ROW;
     let each = if rows <= full {
         rows
     } else if is_last {
@@ -145,7 +147,7 @@ pub(super) fn cold_ranges(rows: &[Row<'_>]) -> Vec<Range<usize>> {
     let (mut ranges, mut start, mut filled) = (Vec::new(), 0, 0);
     for (at, row) in rows.iter().enumerate() {
         let with_it = filled + cold_bytes(row);
-        if at > start && (filled >= each || with_it > PAGE) {
+        if at > start && (filled >= each || with_it > COLD_PAGE) {
             ranges.push(start..at);
             (start, filled) = (at, 0);
         }
@@ -199,13 +201,13 @@ mod tests {
                 );
                 for range in ranges {
                     let rows = &rows[range];
-                    assert!(hot_block(rows).len() <= PAGE);
+                    assert!(hot_block(rows).len() <= HOT_PAGE);
                     let ranges = cold_ranges(rows);
                     assert_eq!(
                         ranges.iter().cloned().flatten().collect::<Vec<_>>(),
                         (0..rows.len()).collect::<Vec<_>>()
                     );
-                    assert!(ranges.into_iter().all(|range| cold_block(&rows[range]).len() <= PAGE + 4));
+                    assert!(ranges.into_iter().all(|range| cold_block(&rows[range]).len() <= COLD_PAGE + 4));
                 }
             }
         }
