@@ -4,7 +4,7 @@
     cargo run --release --features arrow --example make_parquet -- --rows 10000000 target/people
     cargo build --release --features arrow --example plan_parquet
     pip install duckdb
-    python3 benches/peers/duckdb.py target/people --plan target/release/examples/plan_parquet
+    python3 benches/peers/compare.py target/people --plan target/release/examples/plan_parquet
 
 Every program runs as a process of its own, on the same files and with as many threads; its answer is checked against
 `expected.json`. What DuckDB finds it writes to a file: for each row what became of it, its key, which columns changed, and their
@@ -94,7 +94,7 @@ class Way:
         else:
             source = f"{prior} p full join {current} c on {joined}"
         bits = [
-            f"(p.{column} is distinct from {self.kept('c.' + column)})::int << {bit}"
+            f"((p.{column} is distinct from {self.kept('c.' + column)})::int << {bit})"
             for bit, column in enumerate(self.columns)
         ]
         # What is hashed of a row that is not there is a null's hash.
