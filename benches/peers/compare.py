@@ -9,7 +9,9 @@
 Every program runs as a process of its own, on the same files and with as many threads; its answer is checked against
 `expected.json`. What DuckDB finds it writes to a file: for each row what became of it, its key, which columns changed, and their
 new values. With `--save` both sides also bring their state up to date: this crate by delivering its plan, batch by batch, DuckDB by
-writing the state anew.
+writing the state anew. Where the file itself is the state, there is nothing to do.
+
+The state of this crate stays in the folder, as `state`: remove it when the files are made anew.
 
 The ways of DuckDB differ in what is kept of the rows of before:
 
@@ -97,7 +99,6 @@ class Way:
             f"((p.{column} is distinct from {self.kept('c.' + column)})::int << {bit})"
             for bit, column in enumerate(self.columns)
         ]
-        # What is hashed of a row that is not there is a null's hash.
         kind = f"case when p.{KEY} is null then 'added' when c.{KEY} is null then 'removed' else 'changed' end"
         self.database.execute(f"""
             create temp table changes as
@@ -228,7 +229,7 @@ def main():
         for program in [ours, *rivals]:
             counts, taken, megabytes = program.compare()
             if counts != expected:
-                sys.exit(f"{program.name} found {counts}, and it is {expected}")
+                sys.exit(f"{program.name} found {counts}, and it is {expected}; is a state of other files in the folder?")
             seconds.setdefault(program.name, []).append(taken)
             memory.setdefault(program.name, []).append(megabytes)
             if arguments.save:

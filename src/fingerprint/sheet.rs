@@ -53,7 +53,7 @@ impl Sheet {
     fn make_room(&mut self, columns: &[PairColumn<'_>], rows: Range<usize>) {
         // In numbers this small, several are added at once.
         let mut sizes = [0_u32; Self::ROWS];
-        let sizes = &mut sizes[..rows.len()];
+        let sizes = &mut sizes[..rows.len().min(Self::ROWS)];
         let mut fixed = ROOM;
         for column in columns {
             match column {

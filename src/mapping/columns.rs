@@ -47,7 +47,8 @@ impl<'r> Hasher<'r> {
         }
     }
 
-    /// The hashes of a stretch of rows; [`Hashed::NONE`] for an invalid one. Clears `unseen` for each column in which a row has a value, be it null.
+    /// The hashes of a stretch of rows; [`Hashed::NONE`] for an invalid one. Clears `unseen` for each column in which a row
+    /// has a value, be it null.
     pub(crate) fn hash(&mut self, rows: Range<usize>, unseen: &mut [bool]) -> Result<Vec<Hashed>> {
         let texts = self.texts.iter().map(|texts| texts.map(|texts| texts.slice(rows.clone())));
         let mut texts: Vec<Option<Texts<'r>>> = texts.collect();

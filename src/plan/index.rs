@@ -59,7 +59,8 @@ impl IndexBuilder {
             if self.index.rows.last().is_some_and(|last| last.key >= row.key) {
                 self.late.push(row);
             } else {
-                self.index.push(row);
+                self.index.rows.push(row);
+                self.index.start_bucket(self.index.rows.len() - 1);
             }
         }
     }
@@ -70,12 +71,12 @@ impl IndexBuilder {
         if u32::try_from(count).is_ok_and(|count| count < u32::MAX) {
             // Where more rows came than were foreseen, buckets would be full.
             if !late.is_empty() || count / ROWS_A_BUCKET > 2 * index.buckets {
-                let mut rows = index.rows;
-                rows.append(&mut late);
-                rows.sort_unstable_by_key(|row| row.key);
-                index = Self::with_capacity(count).index;
-                for row in rows {
-                    index.push(row);
+                index.rows.append(&mut late);
+                index.rows.sort_unstable_by_key(|row| row.key);
+                index.buckets = count / ROWS_A_BUCKET + 1;
+                index.starts = Vec::with_capacity(index.buckets);
+                for at in 0..count {
+                    index.start_bucket(at);
                 }
             }
             return Ok(index);
@@ -98,14 +99,13 @@ impl Index {
         builder.build()
     }
 
-    /// Appends a row, which has to stand behind all others.
-    fn push(&mut self, row: Hashed) {
-        let bucket = self.bucket(row.key);
+    /// Sees that the bucket of a row starts, be it with this row, and those before it, if they have none.
+    fn start_bucket(&mut self, at: usize) {
+        let bucket = self.bucket(self.rows[at].key);
         if self.starts.len() <= bucket {
             // More rows than a number can say are found when all are there.
-            self.starts.resize(bucket + 1, u32::try_from(self.rows.len()).unwrap_or(u32::MAX));
+            self.starts.resize(bucket + 1, u32::try_from(at).unwrap_or(u32::MAX));
         }
-        self.rows.push(row);
     }
 
     fn len(&self) -> usize {
