@@ -48,7 +48,7 @@ pub trait Rows: Send + Sync {
         row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
     ) -> Result<()>;
 
-    /// The texts of a column where they lie, if it has nothing but texts and nulls, and they lie one behind the other.
+    /// The texts of a column where they lie, if it has nothing but texts and nulls.
     /// They are the same values that [`visit`](Self::visit) gives, only faster. By default there are none.
     fn texts(&self, _column: &FieldName) -> Option<Texts<'_>> {
         None

@@ -12,7 +12,7 @@ use crate::rows::Texts;
 #[derive(Clone, Copy)]
 pub(crate) enum PairColumn<'c> {
     /// Texts in canonical form, or nulls.
-    Texts(Slot, Texts<'c>),
+    Texts(Slot, &'c Texts<'c>),
     /// Pairs that were made before; those of a row begin at its end, and end at the next.
     Made { bytes: &'c [u8], ends: &'c [usize] },
 }
@@ -80,11 +80,11 @@ impl Sheet {
     }
 
     fn put_texts(&mut self, slot: Slot, texts: &Texts<'_>, rows: Range<usize>) {
-        let bytes = texts.bytes();
-        let mut bits = texts.bits_from(rows.start);
-        for (end, (start, length)) in self.ends.iter_mut().zip(texts.spans(rows)) {
-            let is_text = bits & 1;
-            bits >>= 1;
+        let (bits, mut row) = (texts.bits_from(rows.start), 0);
+        texts.each(rows, |bytes, start, length| {
+            let is_text = bits >> row & 1;
+            let Some(end) = self.ends.get_mut(row) else { return };
+            row += 1;
             // Nulls are too few to be foreseen: without a jump, one costs no more than a text.
             let length = length * usize::from(is_text == 1);
             let Some(to) = self.bytes.get_mut(*end..).and_then(<[u8]>::first_chunk_mut::<ROOM>) else {
@@ -99,7 +99,7 @@ impl Sheet {
                 _ => put(&mut self.bytes, *end + HEADER, bytes.get(start..start + length)),
             }
             *end += HEADER + length;
-        }
+        });
     }
 
     fn put_made(&mut self, bytes: &[u8], ends: &[usize], rows: Range<usize>) {

@@ -50,11 +50,11 @@ impl<'r> Hasher<'r> {
     /// The hashes of a stretch of rows; [`Hashed::NONE`] for an invalid one. Clears `unseen` for each column in which a row
     /// has a value, be it null.
     pub(crate) fn hash(&mut self, rows: Range<usize>, unseen: &mut [bool]) -> Result<Vec<Hashed>> {
-        let texts = self.texts.iter().map(|texts| texts.map(|texts| texts.slice(rows.clone())));
+        let texts = self.texts.iter().map(|texts| texts.as_ref().map(|texts| texts.slice(rows.clone())));
         let mut texts: Vec<Option<Texts<'r>>> = texts.collect();
         for (_, taken) in self.mapper.synced() {
             let column = &mut texts[taken.position()];
-            *column = column.filter(|texts| taken.takes_texts(texts));
+            *column = column.take().filter(|texts| taken.takes_texts(texts));
         }
         if texts.iter().all(Option::is_none) {
             return self.hash_rows(rows, unseen);
@@ -81,7 +81,7 @@ impl<'r> Hasher<'r> {
         }
 
         let columns = self.mapper.synced().iter().zip(&self.made).map(|((slot, taken), made)| {
-            match texts[taken.position()] {
+            match &texts[taken.position()] {
                 Some(texts) => PairColumn::Texts(*slot, texts),
                 None => PairColumn::Made { bytes: made.pairs.as_bytes(), ends: &made.ends },
             }
@@ -170,7 +170,9 @@ impl Made {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use arrow_array::{
+        ArrayRef, Int64Array, RecordBatch, StringArray, StringViewArray, builder::StringViewBuilder,
+    };
 
     use super::*;
     use crate::{
@@ -222,15 +224,26 @@ mod tests {
     #[test]
     fn hashes_of_texts_that_lie_side_by_side_are_those_of_the_same_records() {
         let rows = 0..200_usize;
-        let column = |at: usize| -> ArrayRef {
+        let dense = |at: usize| -> ArrayRef {
             Arc::new(rows.clone().map(|row| texts(row)[at].clone()).collect::<StringArray>())
+        };
+        // Of several buffers, for texts that are too long for their view.
+        let views = |at: usize| -> ArrayRef {
+            let mut views = StringViewBuilder::new().with_fixed_block_size(200);
+            rows.clone().for_each(|row| views.append_option(texts(row)[at].as_deref()));
+            let views: StringViewArray = views.finish();
+            assert!(at == 0 || views.data_buffers().len() > 1);
+            Arc::new(views)
         };
         let numbers: ArrayRef =
             Arc::new(rows.clone().map(|row| i64::try_from(row).ok()).collect::<Int64Array>());
-        let columns = [("b", column(2)), ("email", column(0)), ("n", numbers), ("a", column(1))];
-        let batch =
+        let batch = |columns: [ArrayRef; 3]| {
+            let names = ["email", "a", "b"].into_iter().zip(columns);
+            let columns = [("n", Arc::clone(&numbers))].into_iter().chain(names);
             RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true)))
-                .unwrap();
+                .unwrap()
+        };
+        let batches = [batch([0, 1, 2].map(dense)), batch([0, 1, 2].map(views))];
         let records: Vec<Record> = rows
             .map(|row| {
                 let [email, a, b] = texts(row);
@@ -239,9 +252,11 @@ mod tests {
             .collect();
         for start in [0, 1, 7, 31, 100] {
             let range = 3..170_usize.min(200 - start);
-            let (found, unseen) = hashed(&batch.slice(start, 200 - start), range.clone());
-            assert!(found == hashed(&&records[start..], range).0, "from {start}");
-            assert!(found.iter().any(Hashed::is_none) && !unseen.contains(&true));
+            for batch in &batches {
+                let (found, unseen) = hashed(&batch.slice(start, 200 - start), range.clone());
+                assert!(found == hashed(&&records[start..], range.clone()).0, "from {start}");
+                assert!(found.iter().any(Hashed::is_none) && !unseen.contains(&true));
+            }
         }
     }
 }

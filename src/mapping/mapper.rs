@@ -122,7 +122,7 @@ impl Mapper {
             let value = [Some(ValueRef::Text(String::from_utf8_lossy(text)))];
             self.key(&value).ok().map(|key| self.hashed_key(key.as_bytes()))
         };
-        hashes.extend(texts.iter().map(|text| text.and_then(key).unwrap_or(Hashed::NONE)));
+        texts.each_text(|text| hashes.push(text.and_then(key).unwrap_or(Hashed::NONE)));
     }
 
     /// The hash of a key in canonical form, of a row whose fingerprint is not known yet.
@@ -248,7 +248,11 @@ impl Taken {
         }
         match &self.kind {
             FieldKind::Any => true,
-            kind => texts.iter().flatten().all(|text| kind.takes_as_it_is(text)),
+            kind => {
+                let mut takes_all = true;
+                texts.each_text(|text| takes_all &= text.is_none_or(|text| kind.takes_as_it_is(text)));
+                takes_all
+            }
         }
     }
 

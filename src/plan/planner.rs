@@ -125,12 +125,16 @@ type Loaded = (Vec<Digested>, Vec<Option<RowState>>);
 fn with_states<'a>(
     pieces: BoxStream<'a, Result<Digested>>,
     prior: &'a dyn PriorState,
+    index: Arc<Index>,
 ) -> BoxStream<'a, Result<Loaded>> {
     gathered(pieces)
-        .map(async |pieces| {
-            let pieces = pieces?;
-            let states = states(prior, &pieces).await?;
-            Ok((pieces, states))
+        .map(move |pieces| {
+            let index = Arc::clone(&index);
+            async move {
+                let pieces = pieces?;
+                let states = states(prior, &index, &pieces).await?;
+                Ok((pieces, states))
+            }
         })
         .buffered(LOADS_AT_ONCE)
         .boxed()
@@ -150,29 +154,33 @@ fn gathered(pieces: BoxStream<'_, Result<Digested>>) -> BoxStream<'_, Result<Vec
     .boxed()
 }
 
-/// A row that is gone from the source, unless it is only invalid there, and its record.
-type Gone = (KeyHash, bool, Option<RowState>);
+/// A row of the state, and whether it is gone from the source, and not only invalid there.
+type Gone = ((KeyHash, RowFingerprint), bool);
+
+/// The same with its record.
+type LoadedGone = (Gone, Option<RowState>);
 
 /// Loads the records of these rows.
-fn gone_rows<'a>(rows: &[(KeyHash, bool)], prior: &'a dyn PriorState) -> BoxStream<'a, Result<Vec<Gone>>> {
+fn gone_rows<'a>(rows: &[Gone], prior: &'a dyn PriorState) -> BoxStream<'a, Result<Vec<LoadedGone>>> {
     let parts: Vec<Vec<_>> = rows.chunks(AT_ONCE).map(<[_]>::to_vec).collect();
     stream::iter(parts)
-        .map(async |part: Vec<(KeyHash, bool)>| {
-            let hashes: Vec<KeyHash> = part.iter().map(|(hash, _)| *hash).collect();
-            let states = prior.load(&hashes).await?;
-            Ok(part.into_iter().zip(states).map(|((hash, is_gone), state)| (hash, is_gone, state)).collect())
+        .map(async |part: Vec<Gone>| {
+            let rows: Vec<_> = part.iter().map(|(row, _)| *row).collect();
+            let states = prior.load_scanned(&rows).await?;
+            Ok(part.into_iter().zip(states).collect())
         })
         .buffered(LOADS_AT_ONCE)
         .boxed()
 }
 
 /// The records of rows that differ, which an index does not have.
-async fn states(prior: &dyn PriorState, pieces: &[Digested]) -> Result<Vec<Option<RowState>>> {
-    let known = |other: &Other| other.keyed().filter(|keyed| keyed.place.is_some()).map(|keyed| keyed.hash);
+async fn states(prior: &dyn PriorState, index: &Index, pieces: &[Digested]) -> Result<Vec<Option<RowState>>> {
+    let place = |other: &Other| other.keyed().and_then(|keyed| keyed.place);
     let others = || pieces.iter().flat_map(|piece| &piece.others);
-    let hashes: Vec<KeyHash> = others().filter_map(known).collect();
-    let mut states = if hashes.is_empty() { Vec::new() } else { prior.load(&hashes).await? }.into_iter();
-    Ok(others().map(|other| known(other).and_then(|_| states.next().flatten())).collect())
+    let rows: Vec<_> = others().filter_map(place).map(|place| index.row(place)).collect();
+    let states = if rows.is_empty() { Vec::new() } else { prior.load_scanned(&rows).await? };
+    let mut states = states.into_iter();
+    Ok(others().map(|other| place(other).and_then(|_| states.next().flatten())).collect())
 }
 
 /// The values of these slots, each on its own.
@@ -292,7 +300,8 @@ impl<'p> Planner<'p> {
         let pieces = digested(pieces, self.digester.clone(), self.options.threads_wanted());
         let (to_plan, mut loaded) = mpsc::channel(0);
         // It ends early only with the planning.
-        let load = with_states(pieces, prior).map(Ok).forward(to_plan).map(|_| Ok(()));
+        let index = Arc::clone(&self.digester.index);
+        let load = with_states(pieces, prior, index).map(Ok).forward(to_plan).map(|_| Ok(()));
         let plan = async {
             while let Some(loaded) = loaded.next().await {
                 let (gathered, states) = loaded?;
@@ -712,17 +721,19 @@ impl<'p> Planner<'p> {
         let resolves = self.resolves();
         let removes = self.options.remove_absent;
         let unplanned = |met: &Met| matches!(met.counted, Counted::Invalid | Counted::Duplicate);
-        let gone = seen
-            .unseen(&self.digester.index)
-            .filter(|(_, hot)| removes || (resolves && *hot == RowFingerprint::LOAD));
-        let mut absent: Vec<(KeyHash, bool)> = gone.map(|(hash, _)| (hash, true)).collect();
+        let index = &self.digester.index;
+        let gone =
+            seen.unseen(index).filter(|(_, hot)| removes || (resolves && *hot == RowFingerprint::LOAD));
+        let mut absent: Vec<Gone> = gone.map(|row| (row, true)).collect();
         if resolves {
-            absent.extend(self.met.iter().filter(|(_, met)| unplanned(met)).map(|(hash, _)| (hash, false)));
-            absent.sort_unstable();
+            let unplanned = self.met.iter().filter(|(_, met)| unplanned(met));
+            let places = unplanned.filter_map(|(hash, _)| index.find(hash));
+            absent.extend(places.map(|place| (index.row(place), false)));
+            absent.sort_unstable_by_key(|((hash, _), _)| *hash);
         }
         let mut parts = gone_rows(&absent, self.prior);
         while let Some(part) = parts.next().await {
-            for (hash, is_gone, state) in part? {
+            for (((hash, _), is_gone), state) in part? {
                 if let Some(state) = state {
                     self.plan_gone(hash, &state.record()?, removes && is_gone)?;
                 }

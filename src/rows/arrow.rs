@@ -1,6 +1,9 @@
 //! Record batches of Apache Arrow, read in place.
 
-use std::{borrow::Cow, ops::Range};
+use std::{
+    borrow::Cow,
+    ops::{Deref, Range},
+};
 
 use arrow_array::{
     Array, BooleanArray, LargeStringArray, RecordBatch, StringArray, StringViewArray,
@@ -68,8 +71,14 @@ impl Rows for RecordBatch {
     }
 
     fn texts(&self, column: &FieldName) -> Option<Texts<'_>> {
-        let array: &StringArray = self.column_by_name(column.as_str())?.as_string_opt()?;
-        let texts = Texts::new(array.value_data(), array.value_offsets());
+        let array = self.column_by_name(column.as_str())?;
+        let texts = if let Some(array) = array.as_string_opt::<i32>() {
+            Texts::dense(array.value_data(), array.value_offsets())
+        } else {
+            let array = array.as_string_view_opt()?;
+            let buffers = array.data_buffers().iter().map(Deref::deref);
+            Texts::views(array.views(), array.views().inner(), buffers)
+        };
         Some(match array.nulls() {
             Some(nulls) => texts.with_nulls(nulls.validity(), nulls.offset()),
             None => texts,

@@ -1,16 +1,37 @@
 //! Columns of texts, read where they lie.
 
 use std::{fmt, ops::Range};
+#[cfg(feature = "arrow")]
+use std::{hint, iter, sync::Arc};
 
-/// A column of texts that lie in memory one behind the other, as in a columnar format.
+/// A column of texts, each a stretch of bytes somewhere in memory, as in a columnar format.
 ///
 /// Most rows have not changed since the last run, and to find that out nothing has to be known of a text but its bytes. The
 /// record batches of Arrow have such columns; rows of another type that hold a batch can hand on what it says.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Texts<'a> {
-    bytes: &'a [u8],
-    offsets: &'a [i32],
+    layout: Layout<'a>,
     nulls: Option<Nulls<'a>>,
+}
+
+#[derive(Clone)]
+#[cfg_attr(not(feature = "arrow"), expect(dead_code, reason = "nothing else has such columns"))]
+enum Layout<'a> {
+    /// One behind the other: each begins at its offset, and ends at the next.
+    Dense { bytes: &'a [u8], offsets: &'a [i32] },
+    #[cfg(feature = "arrow")]
+    Views(ByView<'a>),
+}
+
+/// Texts of which each has a view: its length, and either the text itself or where it lies.
+#[cfg(feature = "arrow")]
+#[derive(Clone)]
+struct ByView<'a> {
+    views: &'a [u128],
+    /// The number of the first view in the buffer of all views.
+    first: usize,
+    /// The buffer of all views, then those of the texts that are too long for their view.
+    buffers: Arc<[&'a [u8]]>,
 }
 
 /// A bit for each row, the lowest of a byte first: set where there is a text.
@@ -25,8 +46,19 @@ impl<'a> Texts<'a> {
     /// Texts of which each begins at its offset in `bytes` and ends at the next: there is one offset more than there are
     /// texts.
     #[cfg(feature = "arrow")]
-    pub(super) fn new(bytes: &'a [u8], offsets: &'a [i32]) -> Self {
-        Self { bytes, offsets, nulls: None }
+    pub(super) fn dense(bytes: &'a [u8], offsets: &'a [i32]) -> Self {
+        Self { layout: Layout::Dense { bytes, offsets }, nulls: None }
+    }
+
+    /// Texts of which each has a view, whose bytes are `inline`; the longer ones lie in `buffers`.
+    #[cfg(feature = "arrow")]
+    pub(super) fn views(
+        views: &'a [u128],
+        inline: &'a [u8],
+        buffers: impl Iterator<Item = &'a [u8]>,
+    ) -> Self {
+        let buffers = iter::once(inline).chain(buffers).collect();
+        Self { layout: Layout::Views(ByView { views, first: 0, buffers }), nulls: None }
     }
 
     /// The texts with a bit for each row, the lowest of a byte first, which is 0 where the value is null. The first row's
@@ -38,7 +70,11 @@ impl<'a> Texts<'a> {
 
     /// The number of rows.
     pub fn len(&self) -> usize {
-        self.offsets.len().saturating_sub(1)
+        match &self.layout {
+            Layout::Dense { offsets, .. } => offsets.len().saturating_sub(1),
+            #[cfg(feature = "arrow")]
+            Layout::Views(views) => views.views.len(),
+        }
     }
 
     /// Whether there are no rows.
@@ -46,54 +82,88 @@ impl<'a> Texts<'a> {
         self.len() == 0
     }
 
-    /// The bytes of all texts.
-    pub(crate) fn bytes(&self) -> &'a [u8] {
-        self.bytes
-    }
-
     /// How many bytes the texts have together.
     pub(crate) fn size(&self) -> usize {
-        match self.offsets {
-            [first, .., last] => whole(last.wrapping_sub(*first)),
-            _ => 0,
+        match &self.layout {
+            Layout::Dense { offsets: [first, .., last], .. } => whole(last.wrapping_sub(*first)),
+            Layout::Dense { .. } => 0,
+            #[cfg(feature = "arrow")]
+            Layout::Views(views) => views.views.iter().map(|view| length(*view) as usize).sum(),
         }
     }
 
     /// Adds to each number the bytes of the text of a row, from `row` on.
     #[inline]
     pub(crate) fn add_lengths(&self, row: usize, to: &mut [u32]) {
-        let offsets = self.offsets.get(row..).unwrap_or_default();
-        for ((to, start), end) in to.iter_mut().zip(offsets).zip(offsets.iter().skip(1)) {
-            *to = to.wrapping_add(end.wrapping_sub(*start).cast_unsigned());
+        match &self.layout {
+            Layout::Dense { offsets, .. } => {
+                let offsets = offsets.get(row..).unwrap_or_default();
+                for ((to, start), end) in to.iter_mut().zip(offsets).zip(offsets.iter().skip(1)) {
+                    *to = to.wrapping_add(end.wrapping_sub(*start).cast_unsigned());
+                }
+            }
+            #[cfg(feature = "arrow")]
+            Layout::Views(views) => {
+                let views = views.views.get(row..).unwrap_or_default();
+                for (to, view) in to.iter_mut().zip(views) {
+                    *to = to.wrapping_add(length(*view));
+                }
+            }
         }
     }
 
     /// Some of the rows.
     pub(crate) fn slice(&self, rows: Range<usize>) -> Self {
         let nulls = self.nulls.map(|Nulls { bits, start }| Nulls { bits, start: start + rows.start });
-        Self {
-            bytes: self.bytes,
-            offsets: self.offsets.get(rows.start..=rows.end).unwrap_or_default(),
-            nulls,
+        let layout = match &self.layout {
+            Layout::Dense { bytes, offsets } => {
+                let offsets = offsets.get(rows.start..=rows.end).unwrap_or_default();
+                Layout::Dense { bytes, offsets }
+            }
+            #[cfg(feature = "arrow")]
+            Layout::Views(ByView { views, first, buffers }) => Layout::Views(ByView {
+                first: first + rows.start,
+                views: views.get(rows).unwrap_or_default(),
+                buffers: Arc::clone(buffers),
+            }),
+        };
+        Self { layout, nulls }
+    }
+
+    /// Says of each of some rows in which bytes its text lies, where it begins there, and how long it is. One that is null may
+    /// lie anywhere and have any length.
+    #[inline]
+    pub(crate) fn each(&self, rows: Range<usize>, mut each: impl FnMut(&'a [u8], usize, usize)) {
+        match &self.layout {
+            Layout::Dense { bytes, offsets } => {
+                let offsets = offsets.get(rows.start..=rows.end).unwrap_or_default();
+                for ends in offsets.windows(2) {
+                    each(bytes, whole(ends[0]), whole(ends[1].wrapping_sub(ends[0])));
+                }
+            }
+            #[cfg(feature = "arrow")]
+            Layout::Views(ByView { views, first, buffers }) => {
+                for (view, row) in
+                    views.get(rows.clone()).unwrap_or_default().iter().zip(first + rows.start..)
+                {
+                    // Whether a text is short, nobody can foretell.
+                    let length = length(*view) as usize;
+                    let is_inline = length <= INLINE_MAX;
+                    let buffer = hint::select_unpredictable(is_inline, 0, part(*view, 64).wrapping_add(1));
+                    let start = hint::select_unpredictable(is_inline, row * 16 + 4, part(*view, 96));
+                    each(buffers.get(buffer).copied().unwrap_or_default(), start, length);
+                }
+            }
         }
     }
 
-    /// Where the texts of some rows begin in [`bytes`](Self::bytes), and how long they are. One that is null may have any
-    /// length.
-    #[inline]
-    pub(crate) fn spans(
-        &self,
-        rows: Range<usize>,
-    ) -> impl ExactSizeIterator<Item = (usize, usize)> + use<'a> {
-        let offsets = self.offsets.get(rows.start..=rows.end).unwrap_or_default();
-        offsets.windows(2).map(move |ends| (whole(ends[0]), whole(ends[1].wrapping_sub(ends[0]))))
-    }
-
-    /// The texts; `None` for a null.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'_, 'a> {
-        let texts = self.spans(0..self.len()).enumerate();
-        texts
-            .map(|(row, (start, length))| self.bytes.get(start..start + length).filter(|_| self.is_text(row)))
+    /// Calls `each` for the text of each row, with `None` for a null.
+    pub(crate) fn each_text(&self, mut each: impl FnMut(Option<&'a [u8]>)) {
+        let mut row = 0;
+        self.each(0..self.len(), |bytes, start, length| {
+            each(bytes.get(start..start + length).filter(|_| self.is_text(row)));
+            row += 1;
+        });
     }
 
     /// Whether any of the rows may be null.
@@ -111,6 +181,24 @@ impl<'a> Texts<'a> {
     pub(crate) fn bits_from(&self, row: usize) -> u64 {
         self.nulls.map_or(u64::MAX, |nulls| nulls.bits_from(row))
     }
+}
+
+/// The longest text that lies in its view.
+#[cfg(feature = "arrow")]
+const INLINE_MAX: usize = 12;
+
+#[cfg(feature = "arrow")]
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the length is the lowest part")]
+fn length(view: u128) -> u32 {
+    view as u32
+}
+
+/// Number of the buffer, and offset in it, of a text that is longer than its view.
+#[cfg(feature = "arrow")]
+#[inline]
+fn part(view: u128, shift: u32) -> usize {
+    length(view >> shift) as usize
 }
 
 /// No offset of an array is below 0, and each is at least the one before.

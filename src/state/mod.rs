@@ -51,6 +51,16 @@ pub trait PriorState: fmt::Debug + Send + Sync {
     /// The rows of these keys, one answer per key in the same order; `None` for a row that is not there.
     async fn load(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>>;
 
+    /// The same for rows that a [`scan`](Self::scan) of this state has given, each as it was given.
+    ///
+    /// A store may rely on it that they are there with this fingerprint, and look for less. What it answers for a row that
+    /// was never given, or that has changed since, is of no use, but no error either: whoever asks has to look at the
+    /// header again.
+    async fn load_scanned(&self, rows: &[(KeyHash, RowFingerprint)]) -> Result<Vec<Option<RowState>>> {
+        let keys: Vec<KeyHash> = rows.iter().map(|(key, _)| *key).collect();
+        self.load(&keys).await
+    }
+
     /// Every row's key hash and [`fingerprint`](RowState::fingerprint), in big chunks, in any order.
     fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>>;
 }

@@ -171,6 +171,17 @@ impl RedbStore {
         &self.inner.path
     }
 
+    async fn load_wanted(&self, wanted: Vec<rows::Wanted>) -> Result<Vec<Option<RowState>>> {
+        self.blocking(move |inner| {
+            let rows = inner.read(Look::Kept, |state| {
+                let recent_keys = inner.recent_keys(state)?;
+                Ok(rows::load(state, &wanted, recent_keys.as_deref())?)
+            })?;
+            Ok(rows.unwrap_or_else(|| vec![None; wanted.len()]))
+        })
+        .await
+    }
+
     /// Does `work` where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -205,15 +216,11 @@ impl PriorState for RedbStore {
     }
 
     async fn load(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>> {
-        let keys = keys.to_vec();
-        self.blocking(move |inner| {
-            let rows = inner.read(Look::Kept, |state| {
-                let recent_keys = inner.recent_keys(state)?;
-                Ok(rows::load(state, &keys, recent_keys.as_deref())?)
-            })?;
-            Ok(rows.unwrap_or_else(|| vec![None; keys.len()]))
-        })
-        .await
+        self.load_wanted(keys.iter().map(|key| (*key, None)).collect()).await
+    }
+
+    async fn load_scanned(&self, rows: &[(KeyHash, RowFingerprint)]) -> Result<Vec<Option<RowState>>> {
+        self.load_wanted(rows.iter().map(|(key, print)| (*key, Some(*print))).collect()).await
     }
 
     fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {

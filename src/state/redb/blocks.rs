@@ -4,8 +4,9 @@
 //! a tree takes to hand them out one by one, and take no more room than they have content.
 //!
 //! A hot block is a row after the other, 24 bytes each: the key hash, big-endian so that its bytes sort like it, and the hot
-//! value, little-endian. A cold block is the number of its rows, the end of each record, and the records; all numbers are 4
-//! bytes, little-endian.
+//! value, little-endian. A cold block is the number of its rows in 4 bytes, for each row the end of its record and its tag in 2
+//! bytes each, and the records; all numbers are little-endian. By its tag, the end of its key hash, a row that is known to be
+//! in the block is found without the hot block, if no other row has the same.
 
 use std::ops::Range;
 
@@ -65,7 +66,8 @@ fn parts(row: &[u8; HOT_ROW]) -> (u128, u64) {
 /// Records of a block.
 #[derive(Clone, Copy)]
 pub(super) struct ColdBlock<'b> {
-    ends: &'b [[u8; 4]],
+    /// End and tag of each.
+    heads: &'b [[u8; 4]],
     records: &'b [u8],
 }
 
@@ -73,27 +75,42 @@ impl<'b> ColdBlock<'b> {
     /// `None` if the bytes are no block.
     pub(super) fn new(bytes: &'b [u8]) -> Option<Self> {
         let (count, rest) = bytes.split_first_chunk()?;
-        let (ends, records) = rest.split_at_checked(number(*count).checked_mul(4)?)?;
-        Some(Self { ends: ends.as_chunks().0, records })
+        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+        let (heads, records) = rest.split_at_checked(count.checked_mul(4)?)?;
+        Some(Self { heads: heads.as_chunks().0, records })
     }
 
     pub(super) fn len(self) -> usize {
-        self.ends.len()
+        self.heads.len()
     }
 
     pub(super) fn get(self, at: usize) -> Option<&'b [u8]> {
-        let start =
-            at.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).map(|end| number(*end)))?;
-        self.records.get(start..number(*self.ends.get(at)?))
+        let start = at.checked_sub(1).map_or(Some(0), |before| self.end(before))?;
+        // A record that is too long for its end to be told is alone in its block.
+        let end = if at + 1 == self.len() { self.records.len() } else { self.end(at)? };
+        self.records.get(start..end)
+    }
+
+    fn end(self, at: usize) -> Option<usize> {
+        self.heads.get(at).map(|[low, high, ..]| usize::from(u16::from_le_bytes([*low, *high])))
+    }
+
+    /// The record of a row that is in this block; `None` if that cannot be told from here.
+    pub(super) fn of(self, key: u128) -> Option<&'b [u8]> {
+        let wanted = tag(key);
+        let mut found = (0..).zip(self.heads).filter(|(_, [.., low, high])| [*low, *high] == wanted);
+        let (at, _) = found.next()?;
+        if found.next().is_some() { None } else { self.get(at) }
     }
 
     pub(super) fn iter(self) -> impl Iterator<Item = Option<&'b [u8]>> + 'b {
-        (0..self.ends.len()).map(move |at| self.get(at))
+        (0..self.len()).map(move |at| self.get(at))
     }
 }
 
-fn number(bytes: [u8; 4]) -> usize {
-    u32::from_le_bytes(bytes) as usize
+fn tag(key: u128) -> [u8; 2] {
+    let [.., first, second] = key.to_be_bytes();
+    [first, second]
 }
 
 pub(super) fn hot_block(rows: &[Row<'_>]) -> Vec<u8> {
@@ -107,14 +124,14 @@ pub(super) fn hot_block(rows: &[Row<'_>]) -> Vec<u8> {
 
 pub(super) fn cold_block(rows: &[Row<'_>]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(rows.iter().map(|row| cold_bytes(row)).sum::<usize>() + 4);
-    // A block has few rows and a record is short, unless nobody could have made it.
-    let mut write =
-        |number: usize| bytes.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
-    write(rows.len());
+    // A block has few rows.
+    bytes.extend_from_slice(&u32::try_from(rows.len()).unwrap_or(u32::MAX).to_le_bytes());
     let mut end = 0;
     for row in rows {
         end += row.record.len();
-        write(end);
+        // Of the last one the end is not asked for.
+        bytes.extend_from_slice(&u16::try_from(end).unwrap_or(u16::MAX).to_le_bytes());
+        bytes.extend_from_slice(&tag(row.key));
     }
     for row in rows {
         bytes.extend_from_slice(row.record);
@@ -178,8 +195,30 @@ mod tests {
             assert_eq!((hot.position(row.key), hot.get(at)), (at, Some((row.key, 7))));
             assert_eq!(hot.position(row.key + 1), at + 1);
             assert_eq!(cold.get(at), Some(row.record));
+            assert_eq!(cold.of(row.key), Some(row.record));
         }
         assert_eq!(cold.get(rows.len()), None);
+        assert_eq!(cold.of(2), None);
+    }
+
+    #[test]
+    fn a_row_that_shares_its_tag_is_not_told_from_the_other() {
+        let rows = [1, 2, 1 | 1 << 16].map(|key| Row { key, hot: 0, record: b"record" });
+        let cold = cold_block(&rows);
+        let cold = ColdBlock::new(&cold).unwrap();
+        assert_eq!((cold.of(1), cold.of(2)), (None, Some(&b"record"[..])));
+    }
+
+    #[test]
+    fn a_record_that_is_longer_than_its_end_can_tell_has_a_block_of_its_own() {
+        let records = [vec![1; 3], vec![2; 1 << 17], vec![3; 5]];
+        let rows: Vec<Row<'_>> =
+            (0..).zip(&records).map(|(key, record)| Row { key, hot: 0, record }).collect();
+        for range in cold_ranges(&rows) {
+            let block = cold_block(&rows[range.clone()]);
+            let records: Vec<_> = ColdBlock::new(&block).unwrap().iter().flatten().collect();
+            assert_eq!(records, rows[range].iter().map(|row| row.record).collect::<Vec<_>>());
+        }
     }
 
     #[test]

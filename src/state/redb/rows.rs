@@ -77,25 +77,31 @@ impl RecentKeys {
     }
 }
 
+/// A row that is looked for. One that a scan has found is there with this hot value.
+pub(super) type Wanted = (KeyHash, Option<RowFingerprint>);
+
 /// The rows of these keys. `recent_keys` must be those of this very state.
 pub(super) fn load(
     state: &ReadTransaction,
-    keys: &[KeyHash],
+    wanted: &[Wanted],
     recent_keys: Option<&RecentKeys>,
 ) -> Result<Vec<Option<RowState>>> {
     let recent = state.open_table(RECENT)?;
     let (hot, cold) = (state.open_table(HOT)?, state.open_table(COLD)?);
     let mut blocks = Blocks { hot, cold, last_hot: None, last_cold: None };
     // In the order of the file each of its pages is read once.
-    let mut order: Vec<usize> = (0..keys.len()).collect();
-    order.sort_by_key(|&index| keys[index]);
-    let mut rows = vec![None; keys.len()];
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    order.sort_unstable_by_key(|&index| wanted[index].0);
+    let mut rows = vec![None; wanted.len()];
     for index in order {
-        let key = keys[index].to_u128();
+        let (key, scanned) = (wanted[index].0.to_u128(), wanted[index].1);
         let may_be_recent = recent_keys.is_none_or(|keys| keys.may_have(key));
         rows[index] = match may_be_recent.then(|| recent.get(key)).transpose()?.flatten() {
             Some(row) => recent_row(row.value())?,
-            None => blocks.row(key)?,
+            None => match scanned.map(|print| blocks.scanned_row(key, print)).transpose()?.flatten() {
+                Some(row) => Some(row),
+                None => blocks.row(key)?,
+            },
         };
     }
     Ok(rows)
@@ -128,8 +134,7 @@ type Value = redb::AccessGuard<'static, &'static [u8]>;
 impl Blocks<redb::ReadOnlyTable<u128, &'static [u8]>> {
     fn row(&mut self, key: u128) -> Result<Option<RowState>> {
         if self.last_hot.as_ref().is_none_or(|(upper, _)| key > *upper) {
-            self.last_hot =
-                self.hot.range(key..)?.next().transpose()?.map(|(upper, block)| (upper.value(), block));
+            self.last_hot = block_of(&self.hot, key)?;
         }
         let Some((_, block)) = &self.last_hot else { return Ok(None) };
         let rows = HotBlock::new(block.value()).ok_or(Failure::Damaged)?;
@@ -146,10 +151,24 @@ impl Blocks<redb::ReadOnlyTable<u128, &'static [u8]>> {
         if let Some(row) = record(&self.last_cold) {
             return row.map(Some);
         }
-        self.last_cold =
-            self.cold.range(key..)?.next().transpose()?.map(|(last, block)| (last.value(), block));
+        self.last_cold = block_of(&self.cold, key)?;
         record(&self.last_cold).ok_or(Failure::Damaged)?.map(Some)
     }
+
+    /// A row that is there with this hot value; `None` if it cannot be told from others without its hot block.
+    fn scanned_row(&mut self, key: u128, print: RowFingerprint) -> Result<Option<RowState>> {
+        if self.last_cold.as_ref().is_none_or(|(last, _)| key > *last) {
+            self.last_cold = block_of(&self.cold, key)?;
+        }
+        let Some((_, block)) = &self.last_cold else { return Ok(None) };
+        let block = ColdBlock::new(block.value()).ok_or(Failure::Damaged)?;
+        block.of(key).map(|record| row(print.to_u64(), record)).transpose()
+    }
+}
+
+/// The block to which a key belongs, by the greatest key of it.
+fn block_of(table: &redb::ReadOnlyTable<u128, &'static [u8]>, key: u128) -> Result<Option<(u128, Value)>> {
+    Ok(table.range(key..)?.next().transpose()?.map(|(upper, block)| (upper.value(), block)))
 }
 
 /// How many rows are recent.
