@@ -270,6 +270,9 @@ pub struct Pairs {
 const SHORT: usize = 32;
 /// Slot, tag and length.
 const HEADER: usize = 7;
+/// Tags of values.
+const NULL: u8 = 0;
+const TEXT: u8 = 4;
 /// What a short value may write to, one byte more than header and value need.
 const ROOM: usize = HEADER + 1 + SHORT;
 
@@ -288,17 +291,31 @@ impl Pairs {
     #[inline]
     pub fn push(&mut self, slot: Slot, value: &ValueRef<'_>) {
         match value {
-            ValueRef::Text(text) if text.len() <= SHORT => self.push_short(slot, 4, text.as_bytes()),
-            ValueRef::Null => self.push_short(slot, 0, &[]),
-            _ => self.push_any(slot, value),
+            ValueRef::Text(text) => self.push_text(slot, text),
+            ValueRef::Null => self.push_null(slot),
+            _ => self.push_any(slot, |bytes| write_value(bytes, value)),
         }
     }
 
+    #[inline]
+    pub(crate) fn push_text(&mut self, slot: Slot, text: &str) {
+        if text.len() <= SHORT {
+            self.push_short(slot, TEXT, text.as_bytes());
+        } else {
+            self.push_any(slot, |bytes| write_tagged(bytes, TEXT, text.as_bytes()));
+        }
+    }
+
+    #[inline]
+    pub(crate) fn push_null(&mut self, slot: Slot) {
+        self.push_short(slot, NULL, &[]);
+    }
+
     #[inline(never)]
-    fn push_any(&mut self, slot: Slot, value: &ValueRef<'_>) {
+    fn push_any(&mut self, slot: Slot, write: impl FnOnce(&mut Vec<u8>)) {
         self.bytes.truncate(self.end);
         self.bytes.extend_from_slice(&slot.to_le_bytes());
-        write_value(&mut self.bytes, value);
+        write(&mut self.bytes);
         self.end = self.bytes.len();
     }
 
@@ -340,7 +357,7 @@ fn copy_short(to: &mut [u8; SHORT], from: &[u8]) {
     let length = from.len();
     let mut copy = |at: usize, width: usize| to[at..at + width].copy_from_slice(&from[at..at + width]);
     if length >= 8 {
-        let last = length - 8;
+        let last = (length - 8).min(SHORT - 8);
         copy(0, 8);
         copy(last.min(8), 8);
         copy(last.min(16), 8);
@@ -355,11 +372,11 @@ fn copy_short(to: &mut [u8; SHORT], from: &[u8]) {
 
 fn write_value(bytes: &mut Vec<u8>, value: &ValueRef<'_>) {
     match value {
-        ValueRef::Null => write_tagged(bytes, 0, &[]),
+        ValueRef::Null => write_tagged(bytes, NULL, &[]),
         ValueRef::Bool(value) => write_tagged(bytes, 1, &[u8::from(*value)]),
         ValueRef::Int(value) => write_tagged(bytes, 2, &value.to_le_bytes()),
         ValueRef::Float(value) => write_tagged(bytes, 3, &value.to_le_bytes()),
-        ValueRef::Text(text) => write_tagged(bytes, 4, text.as_bytes()),
+        ValueRef::Text(text) => write_tagged(bytes, TEXT, text.as_bytes()),
         ValueRef::Date(day) => write_tagged(bytes, 5, day.to_string().as_bytes()),
         ValueRef::List(values) => {
             let mut items = Vec::new();

@@ -314,19 +314,38 @@ impl Record {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// The value of a name, looked for at `place` first, which becomes where it was found.
-    pub(crate) fn get_near(&self, name: &FieldName, place: &mut usize) -> Option<&Value> {
-        let is_there = |index: usize| self.0.get(index).is_some_and(|(known, _)| known == name);
-        if !is_there(*place) {
-            *place = (0..self.0.len()).find(|index| is_there(*index))?;
+    /// The value of a name, looked for first where that of the last record was found.
+    #[inline]
+    pub(crate) fn get_near<'r>(&'r self, name: &FieldName, near: &mut Near<'r>) -> Option<&'r Value> {
+        match self.0.get(near.place) {
+            // Records made by one hand share their names, and then there is nothing to compare.
+            Some((known, value)) if near.name.is_some_and(|name| Arc::ptr_eq(&name.0, &known.0)) => {
+                Some(value)
+            }
+            _ => self.look_for(name, near),
         }
-        self.0.get(*place).map(|(_, value)| value)
+    }
+
+    #[inline(never)]
+    fn look_for<'r>(&'r self, name: &FieldName, near: &mut Near<'r>) -> Option<&'r Value> {
+        let is_there = |index: &usize| self.0.get(*index).is_some_and(|(known, _)| known == name);
+        let place = Some(near.place).filter(is_there).or_else(|| (0..self.0.len()).find(is_there))?;
+        let (known, value) = self.0.get(place)?;
+        *near = Near { place, name: Some(known) };
+        Some(value)
     }
 
     /// Names and values, in the order in which they were set.
     pub fn iter(&self) -> impl Iterator<Item = (&FieldName, &Value)> {
         self.0.iter().map(|(name, value)| (name, value))
     }
+}
+
+/// Where a record had the value of a name, and that name as the record has it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Near<'r> {
+    place: usize,
+    name: Option<&'r FieldName>,
 }
 
 impl FromIterator<(FieldName, Value)> for Record {

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::{
     BoxError, Error, ErrorKind, Result,
-    record::{FieldName, Record, Value, ValueRef},
+    record::{FieldName, Near, Record, Value, ValueRef},
 };
 
 /// Rows in one chunk of a source that hands them out one by one.
@@ -53,6 +53,11 @@ pub trait Rows: Send + Sync {
     fn texts(&self, _column: &FieldName) -> Option<Texts<'_>> {
         None
     }
+
+    /// The rows as records, if that is what they are. They are the same rows, only nearer. By default they are not.
+    fn records(&self) -> Option<&[Record]> {
+        None
+    }
 }
 
 const _: fn(&dyn Rows) = |_| (); // stays usable as a trait object
@@ -71,7 +76,7 @@ impl Rows for [Record] {
     ) -> Result<()> {
         let mut values = Vec::with_capacity(columns.len());
         // Records of one source mostly have their values in one order: a value is looked for where the last one was.
-        let mut places: Vec<usize> = vec![0; columns.len()];
+        let mut places = vec![Near::default(); columns.len()];
         for record in self.get(range).unwrap_or_default() {
             values.clear();
             let found = columns.iter().zip(&mut places).map(|(column, place)| record.get_near(column, place));
@@ -79,6 +84,10 @@ impl Rows for [Record] {
             row(&values)?;
         }
         Ok(())
+    }
+
+    fn records(&self) -> Option<&[Record]> {
+        Some(self)
     }
 }
 
@@ -94,6 +103,10 @@ impl Rows for Vec<Record> {
         row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
     ) -> Result<()> {
         self.as_slice().visit(columns, range, row)
+    }
+
+    fn records(&self) -> Option<&[Record]> {
+        Some(self)
     }
 }
 
@@ -113,6 +126,10 @@ impl<R: Rows + ?Sized> Rows for &R {
 
     fn texts(&self, column: &FieldName) -> Option<Texts<'_>> {
         (**self).texts(column)
+    }
+
+    fn records(&self) -> Option<&[Record]> {
+        (**self).records()
     }
 }
 

@@ -80,14 +80,14 @@ impl Sheet {
     }
 
     fn put_texts(&mut self, slot: Slot, texts: &Texts<'_>, rows: Range<usize>) {
-        let (bits, mut row) = (texts.bits_from(rows.start), 0);
-        texts.each(rows, |bytes, start, length| {
-            let is_text = bits >> row & 1;
-            let Some(end) = self.ends.get_mut(row) else { return };
-            row += 1;
+        let mut bits = texts.bits_from(rows.start);
+        let (sheet, ends) = (self.bytes.as_mut_slice(), self.ends.get_mut(..rows.len()).unwrap_or_default());
+        texts.each(rows.start, ends, |end, bytes, start, length| {
+            let is_text = bits & 1;
+            bits >>= 1;
             // Nulls are too few to be foreseen: without a jump, one costs no more than a text.
             let length = length * usize::from(is_text == 1);
-            let Some(to) = self.bytes.get_mut(*end..).and_then(<[u8]>::first_chunk_mut::<ROOM>) else {
+            let Some(to) = sheet.get_mut(*end..).and_then(<[u8]>::first_chunk_mut::<ROOM>) else {
                 return;
             };
             // One store for slot, tag and length; its last byte is overwritten by the text. A text's tag is 4, a null's 0.
@@ -96,7 +96,7 @@ impl Sheet {
             // What is copied too much is overwritten by the next pair, or stands behind the row.
             match bytes.get(start..).and_then(<[u8]>::first_chunk::<SHORT>) {
                 Some(wide) if length <= SHORT => to[HEADER..HEADER + SHORT].copy_from_slice(wide),
-                _ => put(&mut self.bytes, *end + HEADER, bytes.get(start..start + length)),
+                _ => put(sheet, *end + HEADER, bytes.get(start..start + length)),
             }
             *end += HEADER + length;
         });

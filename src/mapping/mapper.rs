@@ -140,6 +140,32 @@ impl Mapper {
         Ok(Hashed::new(self.prints.key(&self.key(values)?), self.row(values, scratch)?))
     }
 
+    /// The same of a record, whose values are got by the place of their column.
+    #[inline]
+    pub(super) fn record_hashes<'v>(
+        &self,
+        value: &mut impl FnMut(usize) -> Option<&'v Value>,
+        scratch: &mut Pairs,
+    ) -> std::result::Result<Hashed, Invalid> {
+        let hashed = match value(0) {
+            Some(Value::Text(key)) if self.is_canonical_key(key.as_bytes()) => {
+                self.hashed_key(key.as_bytes())
+            }
+            key => self.hashed_key(self.key(&[key.map(Value::as_ref)])?.as_bytes()),
+        };
+        scratch.clear();
+        for (slot, taken) in &self.synced {
+            match value(taken.position) {
+                Some(Value::Text(text)) if taken.takes_text(text.as_bytes()) => {
+                    scratch.push_text(*slot, text);
+                }
+                Some(Value::Null) if taken.takes_null => scratch.push_null(*slot),
+                value => taken.push(*slot, Some(&value.map(Value::as_ref)), scratch)?,
+            }
+        }
+        Ok(Hashed { print: self.prints.row(scratch).to_u64(), ..hashed })
+    }
+
     /// The row's fingerprint, put together in `scratch`.
     pub(crate) fn row(
         &self,
@@ -256,16 +282,6 @@ impl Taken {
         }
     }
 
-    /// Whether the value is sure to be in canonical form.
-    #[inline]
-    fn takes(&self, value: &ValueRef<'_>) -> bool {
-        match value {
-            ValueRef::Text(text) => self.takes_text(text.as_bytes()),
-            ValueRef::Null => self.takes_null,
-            _ => false,
-        }
-    }
-
     /// Adds the pair of a value; none if it is absent, or the field is to be left alone.
     #[inline]
     pub(super) fn push(
@@ -276,7 +292,10 @@ impl Taken {
     ) -> std::result::Result<(), Invalid> {
         match value {
             // Most values are in canonical form, and then there is nothing to be done to them.
-            Some(Some(value)) if self.takes(value) => pairs.push(slot, value),
+            Some(Some(ValueRef::Text(text))) if self.takes_text(text.as_bytes()) => {
+                pairs.push_text(slot, text);
+            }
+            Some(Some(ValueRef::Null)) if self.takes_null => pairs.push_null(slot),
             Some(Some(value)) => {
                 if let Some(value) = self.converted(value.borrowed())? {
                     pairs.push(slot, &value);

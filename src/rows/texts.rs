@@ -130,37 +130,42 @@ impl<'a> Texts<'a> {
         Self { layout, nulls }
     }
 
-    /// Says of each of some rows in which bytes its text lies, where it begins there, and how long it is. One that is null may
-    /// lie anywhere and have any length.
+    /// Calls `each` for rows from `row` on, as many as there are items in `to`, each with its item: in which bytes the text
+    /// lies, where it begins there, and how long it is. One that is null may lie anywhere and have any length.
     #[inline]
-    pub(crate) fn each(&self, rows: Range<usize>, mut each: impl FnMut(&'a [u8], usize, usize)) {
+    pub(crate) fn each<T>(
+        &self,
+        row: usize,
+        to: &mut [T],
+        mut each: impl FnMut(&mut T, &'a [u8], usize, usize),
+    ) {
         match &self.layout {
-            Layout::Dense { bytes, offsets } => {
-                let offsets = offsets.get(rows.start..=rows.end).unwrap_or_default();
-                for ends in offsets.windows(2) {
-                    each(bytes, whole(ends[0]), whole(ends[1].wrapping_sub(ends[0])));
+            &Layout::Dense { bytes, offsets } => {
+                let offsets = offsets.get(row..).unwrap_or_default();
+                for (to, ends) in to.iter_mut().zip(offsets.windows(2)) {
+                    each(to, bytes, whole(ends[0]), whole(ends[1].wrapping_sub(ends[0])));
                 }
             }
             #[cfg(feature = "arrow")]
             Layout::Views(ByView { views, first, buffers }) => {
-                for (view, row) in
-                    views.get(rows.clone()).unwrap_or_default().iter().zip(first + rows.start..)
-                {
+                let views = views.get(row..).unwrap_or_default();
+                for ((to, view), row) in to.iter_mut().zip(views).zip(first + row..) {
                     // Whether a text is short, nobody can foretell.
                     let length = length(*view) as usize;
                     let is_inline = length <= INLINE_MAX;
                     let buffer = hint::select_unpredictable(is_inline, 0, part(*view, 64).wrapping_add(1));
                     let start = hint::select_unpredictable(is_inline, row * 16 + 4, part(*view, 96));
-                    each(buffers.get(buffer).copied().unwrap_or_default(), start, length);
+                    each(to, buffers.get(buffer).copied().unwrap_or_default(), start, length);
                 }
             }
         }
     }
 
     /// Calls `each` for the text of each row, with `None` for a null.
+    #[inline]
     pub(crate) fn each_text(&self, mut each: impl FnMut(Option<&'a [u8]>)) {
         let mut row = 0;
-        self.each(0..self.len(), |bytes, start, length| {
+        self.each(0, &mut vec![(); self.len()], |(), bytes, start, length| {
             each(bytes.get(start..start + length).filter(|_| self.is_text(row)));
             row += 1;
         });
