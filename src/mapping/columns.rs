@@ -152,9 +152,8 @@ impl<'r> Hasher<'r> {
         let mut near = vec![Near::default(); columns.len()];
         let mut hashes = Vec::with_capacity(records.len());
         for record in records {
-            if unseen.contains(&true) {
-                let seen = columns.iter().map(|column| record.get(column).is_some());
-                unseen.iter_mut().zip(seen).for_each(|(unseen, is_seen)| *unseen &= !is_seen);
+            for (unseen, column) in unseen.iter_mut().zip(columns).filter(|(unseen, _)| **unseen) {
+                *unseen = record.get(column).is_none();
             }
             let mut value = |position: usize| {
                 let (column, near) = (columns.get(position)?, near.get_mut(position)?);
