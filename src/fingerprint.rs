@@ -357,7 +357,7 @@ fn copy_short(to: &mut [u8; SHORT], from: &[u8]) {
     let length = from.len();
     let mut copy = |at: usize, width: usize| to[at..at + width].copy_from_slice(&from[at..at + width]);
     if length >= 8 {
-        let last = (length - 8).min(SHORT - 8);
+        let last = length - 8;
         copy(0, 8);
         copy(last.min(8), 8);
         copy(last.min(16), 8);

@@ -37,7 +37,7 @@ pub use memory::MemoryStore;
 /// What earlier runs left: all that planning sees of a store.
 ///
 /// # Contract
-/// * The three reads agree with each other as long as the header's version is the same.
+/// * The reads agree with each other as long as the header's version is the same.
 /// * A read never changes anything, and works beside a writer.
 #[async_trait]
 pub trait PriorState: fmt::Debug + Send + Sync {

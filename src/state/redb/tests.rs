@@ -11,8 +11,11 @@ use proptest::{collection::vec, prelude::*};
 use tempfile::TempDir;
 
 use super::*;
-use crate::state::checks::{
-    KEY, header, hold, lease, row, rows as state_rows, run, scanned, store_checks, version, write,
+use crate::{
+    Limits, Mapping, MemoryStore, Outcome, Plan, PlanOptions, Record, Secret, plan,
+    state::checks::{
+        KEY, header, hold, lease, row, rows as state_rows, run, scanned, store_checks, version, write,
+    },
 };
 
 store_checks!({
@@ -433,6 +436,47 @@ fn a_row_without_its_record_is_damage() {
             let row = (KeyHash::from_u128(last), RowFingerprint::from_u64(0));
             assert!(is_damage(&block_on(store.load_scanned(&[row])).unwrap_err()), "{name}");
         }
+    }
+}
+
+/// What a plan sends, and for whom.
+async fn planned(people: &[Record], store: &dyn StateStore) -> (Plan, Vec<String>) {
+    let options = PlanOptions::default().secret(Secret::new([7; 32])).remove_absent();
+    let plan = plan(people, &Mapping::new("id").map("a", "a").map("b", "b"), store, &options).await.unwrap();
+    let changes = plan.changes().map(|change| {
+        let change = change.unwrap();
+        format!("{:?} {} {}", change.kind(), change.key().as_str(), serde_json::json!(change.fields()))
+    });
+    let changes = changes.collect();
+    (plan, changes)
+}
+
+#[tokio::test]
+async fn a_plan_over_blocks_is_that_over_a_state_in_memory() {
+    let person = |number: u32, run: u32| {
+        let changed = if number.is_multiple_of(7) { run } else { 0 };
+        Record::new().with("id", number).with("a", changed).with("b", format!("text {number}"))
+    };
+    let place = Place::new();
+    let (blocks, memory) = (place.open().with_recent_min(0), MemoryStore::default());
+    let stores: [&dyn StateStore; 2] = [&blocks, &memory];
+    for run in 0..4 {
+        // Some change, some leave, and some come.
+        let numbers = (100 * run..2_000 + 100 * run).filter(|number| number % 11 != run);
+        let people: Vec<Record> = numbers.map(|number| person(number, run)).collect();
+        let mut plans = Vec::new();
+        for store in stores {
+            let (plan, changes) = planned(&people, store).await;
+            plans.push((plan.counts().clone(), changes));
+            let mut run = plan.start(store, Limits::rows(300)).await.unwrap();
+            while let Some(batch) = run.next_batch().await {
+                let outcomes = batch.all(&Outcome::applied());
+                batch.settle(outcomes);
+            }
+            run.finish().await.unwrap();
+        }
+        assert!(run == 0 || plans[0].0.changed > 0 && plans[0].0.removed > 0);
+        assert!(plans[0] == plans[1], "run {run}");
     }
 }
 
