@@ -26,7 +26,8 @@ type Error = Box<dyn std::error::Error>;
 
 const ROWS_A_GROUP: usize = 122_880;
 const ROWS_A_PAGE: usize = 20_480;
-const ROWS_AT_ONCE: usize = 8192;
+/// A page ends with some rows that are written at once.
+const ROWS_AT_ONCE: usize = 4096;
 
 /// Makes two Parquet files of invented people.
 #[derive(Parser)]

@@ -27,6 +27,17 @@ impl Hashed {
         RowFingerprint(self.print)
     }
 
+    /// The lower half of the key hash with the hot value in it.
+    #[inline]
+    pub(crate) fn blend(&self) -> u64 {
+        self.key[1] ^ self.print
+    }
+
+    /// The row of this key with such a blend.
+    pub(crate) fn of_blend(key: [u64; 2], blend: u64) -> Self {
+        Self { key, print: key[1] ^ blend }
+    }
+
     #[inline]
     pub(crate) fn is_none(&self) -> bool {
         *self == Self::NONE

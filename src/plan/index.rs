@@ -1,28 +1,46 @@
-//! The index: every row that the state knows, in 26 bytes each, for one pass over a source.
+//! The index: every row that the state knows, in 28 bytes each, for one pass over a source.
 
 use crate::{
     Error, ErrorKind, Result,
     fingerprint::{Hashed, KeyHash, RowFingerprint},
 };
 
-/// So many rows are in a bucket, on average.
-const ROWS_A_BUCKET: usize = 2;
-/// So many rows are looked at in one go. Of random hashes one bucket in twenty has more.
-const LOOKED_AT: usize = 4;
+/// So many rows belong to a line, on average.
+const ROWS_A_LINE: usize = 6;
+/// Rows for which a line has room. Of random hashes one row in eleven is too many for its own.
+const ROOM: usize = 7;
 /// Rows whose look-ups are under way at once.
 const AT_ONCE: usize = 256;
 
-/// Key hashes in order, each with its hot value. Threads share it.
+/// Key hashes in order, and their hot values. Threads share it.
 ///
-/// Key hashes are as good as random. All that there can be are divided into equal stretches, buckets, so that of each row its
-/// bucket can be computed, and nothing has to be fetched but where that starts, and the row itself.
+/// Nearly all rows of a source are what the state says, and to see that one is, one line of memory has to be fetched. Key
+/// hashes are as good as random: all that there can be are divided into equal stretches, so that the line of a row can be
+/// computed. Key hashes as such are asked for rows that differ.
 #[derive(Debug)]
 pub(super) struct Index {
-    rows: Vec<Hashed>,
-    /// Where the rows of each bucket start.
-    starts: Vec<u32>,
-    buckets: usize,
+    keys: Vec<[u64; 2]>,
+    lines: Vec<Line>,
+    lines_wanted: usize,
+    /// Blends that had no room in their lines.
+    rest: Vec<u64>,
 }
+
+/// What is known of the rows of one stretch of key hashes.
+///
+/// The blend of a row is the lower half of its key hash with its hot value in it. It is another one for a row that has
+/// changed; that of one row stands for another in no more cases than two fingerprints are the same.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+struct Line {
+    /// Where its rows start among all, and where those of its blends start for which it has no room.
+    start: u32,
+    rest: u32,
+    /// [`EMPTY`] where there is no row. One row in 2⁶⁴ has that blend as well, and is taken for one that differs.
+    blends: [u64; ROOM],
+}
+
+const EMPTY: u64 = 0;
 
 /// Where a row stands in an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,44 +65,56 @@ pub(super) struct IndexBuilder {
 impl IndexBuilder {
     /// For so many rows, or a few more.
     pub(super) fn with_capacity(rows: usize) -> Self {
-        let buckets = rows / ROWS_A_BUCKET + 1;
+        let lines_wanted = rows / ROWS_A_LINE + 1;
         // Room that no row comes for is never touched.
-        let (rows, starts) = (Vec::with_capacity(rows), Vec::with_capacity(buckets));
-        Self { index: Index { rows, starts, buckets }, late: Vec::new() }
+        let (keys, lines) = (Vec::with_capacity(rows), Vec::with_capacity(lines_wanted));
+        Self { index: Index { keys, lines, lines_wanted, rest: Vec::new() }, late: Vec::new() }
     }
 
     pub(super) fn extend(&mut self, rows: impl IntoIterator<Item = (KeyHash, RowFingerprint)>) {
         for (key, print) in rows {
             let row = Hashed::new(key, print);
-            if self.index.rows.last().is_some_and(|last| last.key >= row.key) {
+            if self.index.keys.last().is_some_and(|last| *last >= row.key) {
                 self.late.push(row);
             } else {
-                self.index.rows.push(row);
-                self.index.start_bucket(self.index.rows.len() - 1);
+                self.index.push(row);
             }
         }
     }
 
     pub(super) fn build(self) -> Result<Index> {
-        let Self { mut index, mut late } = self;
-        let count = index.rows.len() + late.len();
+        let Self { index, mut late } = self;
+        let count = index.len() + late.len();
         if u32::try_from(count).is_ok_and(|count| count < u32::MAX) {
-            // Where more rows came than were foreseen, buckets would be full.
-            if !late.is_empty() || count / ROWS_A_BUCKET > 2 * index.buckets {
-                index.rows.append(&mut late);
-                index.rows.sort_unstable_by_key(|row| row.key);
-                index.buckets = count / ROWS_A_BUCKET + 1;
-                index.starts = Vec::with_capacity(index.buckets);
-                for at in 0..count {
-                    index.start_bucket(at);
-                }
+            // Where more rows came than were foreseen, lines would be too full.
+            if late.is_empty() && count / ROWS_A_LINE <= 2 * index.lines_wanted {
+                return Ok(index);
             }
-            return Ok(index);
+            late.extend((0..index.len()).map(|at| index.hashed(at)));
+            drop(index);
+            late.sort_unstable_by_key(|row| row.key);
+            let mut sorted = Self::with_capacity(count).index;
+            for row in late {
+                sorted.push(row);
+            }
+            return Ok(sorted);
         }
         Err(Error::new(
             ErrorKind::Config,
             "the state has more than four billion rows, which is more than a plan can compare: split the sync",
         ))
+    }
+}
+
+impl Line {
+    fn at(start: usize, rest: usize) -> Self {
+        // More rows than a number can say are found when all are there.
+        let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        Self { start: number(start), rest: number(rest), blends: [EMPTY; ROOM] }
+    }
+
+    fn start(&self) -> usize {
+        self.start as usize
     }
 }
 
@@ -99,82 +129,92 @@ impl Index {
         builder.build()
     }
 
-    /// Sees that the bucket of a row starts, be it with this row, and those before it, if they have none.
-    fn start_bucket(&mut self, at: usize) {
-        let bucket = self.bucket(self.rows[at].key);
-        if self.starts.len() <= bucket {
-            // More rows than a number can say are found when all are there.
-            self.starts.resize(bucket + 1, u32::try_from(at).unwrap_or(u32::MAX));
+    /// Adds a row that stands behind all others.
+    fn push(&mut self, row: Hashed) {
+        let line = self.line(row.key);
+        if self.lines.len() <= line {
+            // The lines between have no rows.
+            self.lines.resize(line + 1, Line::at(self.keys.len(), self.rest.len()));
         }
+        let line = &mut self.lines[line];
+        let nth = self.keys.len() - line.start();
+        match line.blends.get_mut(nth) {
+            Some(blend) => *blend = row.blend(),
+            None => self.rest.push(row.blend()),
+        }
+        self.keys.push(row.key);
     }
 
     fn len(&self) -> usize {
-        self.rows.len()
+        self.keys.len()
     }
 
     /// Where the row of a key stands.
     pub(super) fn find(&self, key: KeyHash) -> Option<Place> {
         let Hashed { key, .. } = Hashed::new(key, RowFingerprint::LOAD);
-        self.find_from(key, self.start(key))
+        let line = self.line(key);
+        let start = self.lines.get(line)?.start();
+        let end = self.lines.get(line + 1).map_or(self.keys.len(), Line::start);
+        let at = start + self.keys.get(start..end)?.binary_search(&key).ok()?;
+        u32::try_from(at).ok().map(Place)
     }
 
     /// Where each of these rows stands, if it has this hot value; the others get [`Place::NONE`].
     ///
     /// The memory is asked for many rows before the first of them is looked at, so that they do not wait for each other.
     pub(super) fn unchanged(&self, rows: &[Hashed], places: &mut Vec<Place>) {
-        let mut starts = [0; AT_ONCE];
+        let mut lines = [0; AT_ONCE];
         for rows in rows.chunks(AT_ONCE) {
-            for (start, row) in starts.iter_mut().zip(rows) {
-                *start = self.start(row.key);
+            let mut touched = 0;
+            for (line, row) in lines.iter_mut().zip(rows) {
+                *line = self.line(row.key);
+                touched ^= self.lines.get(*line).map_or(0, |line| line.start);
             }
-            let touched = starts[..rows.len()].iter().fold(0, |touched, start| {
-                let [first, third] = [0, 2].map(|at| self.rows.get(start + at).map_or(0, |row| row.print));
-                touched ^ first ^ third
-            });
             std::hint::black_box(touched);
-            places.extend(rows.iter().zip(&starts).map(|(row, start)| self.place_of(row, *start)));
+            places.extend(rows.iter().zip(lines).map(|(row, line)| self.place_of(row.blend(), line)));
         }
     }
 
-    /// The place of a row that is there with this hot value. It is the same few instructions for nearly all: which of a
-    /// bucket's rows it is, nobody can foretell.
+    /// The place of a row of this blend. It is the same few instructions for nearly all: which of a line's rows it is, nobody
+    /// can foretell.
     #[inline]
-    fn place_of(&self, row: &Hashed, start: usize) -> Place {
-        let near: Option<&[Hashed; LOOKED_AT]> = self.rows.get(start..).and_then(|rows| rows.first_chunk());
-        let at = near.map_or(0, |near| {
-            (0..LOOKED_AT).fold(0, |found, at| if near[at].key[1] == row.key[1] { at } else { found })
+    fn place_of(&self, blend: u64, number: usize) -> Place {
+        // Behind the last line that has a row there are none. What stands for no row is equal to nothing.
+        let Some(line) = self.lines.get(number).filter(|_| blend != EMPTY) else { return Place::NONE };
+        let mut nth = (0..ROOM).fold(ROOM, |found, nth| if line.blends[nth] == blend { nth } else { found });
+        if nth == ROOM {
+            let end = self.lines.get(number + 1).map_or(self.rest.len(), |next| next.rest as usize);
+            let rest = self.rest.get(line.rest as usize..end).unwrap_or_default();
+            let Some(found) = rest.iter().position(|other| *other == blend) else { return Place::NONE };
+            nth += found;
+        }
+        u32::try_from(line.start as usize + nth).map_or(Place::NONE, Place)
+    }
+
+    /// The number of the line to which a key belongs.
+    #[inline]
+    fn line(&self, key: [u64; 2]) -> usize {
+        // The upper half of the product is less than the number of lines.
+        usize::try_from((u128::from(key[0]) * self.lines_wanted as u128) >> 64).unwrap_or(usize::MAX)
+    }
+
+    /// The row that is the `at`th.
+    fn hashed(&self, at: usize) -> Hashed {
+        let known = self.keys.get(at).and_then(|key| {
+            let line = self.lines.get(self.line(*key))?;
+            let nth = at.checked_sub(line.start())?;
+            let blend = match line.blends.get(nth) {
+                Some(blend) => blend,
+                None => self.rest.get(line.rest as usize + nth - ROOM)?,
+            };
+            Some(Hashed::of_blend(*key, *blend))
         });
-        let found = if self.rows.get(start + at) == Some(row) {
-            u32::try_from(start + at).ok().map(Place)
-        } else {
-            self.find_from(row.key, start).filter(|place| self.rows.get(place.at()) == Some(row))
-        };
-        found.filter(|_| !row.is_none()).unwrap_or(Place::NONE)
-    }
-
-    #[inline]
-    fn bucket(&self, key: [u64; 2]) -> usize {
-        // The upper half of the product is less than the number of buckets.
-        usize::try_from((u128::from(key[0]) * self.buckets as u128) >> 64).unwrap_or(usize::MAX)
-    }
-
-    /// Where the bucket of a key starts.
-    #[inline]
-    fn start(&self, key: [u64; 2]) -> usize {
-        // Behind the last one that has a row there are none.
-        self.starts.get(self.bucket(key)).map_or(self.rows.len(), |start| *start as usize)
-    }
-
-    fn find_from(&self, key: [u64; 2], start: usize) -> Option<Place> {
-        let end = self.starts.get(self.bucket(key) + 1).map_or(self.rows.len(), |end| *end as usize);
-        let at = start + self.rows.get(start..end)?.partition_point(|row| row.key < key);
-        let row = self.rows.get(at).filter(|row| row.key == key);
-        row.and_then(|_| u32::try_from(at).ok()).map(Place)
+        known.unwrap_or(Hashed::NONE)
     }
 
     /// The row at a place; an index of another state may not have it.
     pub(super) fn row(&self, place: Place) -> (KeyHash, RowFingerprint) {
-        let row = self.rows.get(place.at()).unwrap_or(&Hashed::NONE);
+        let row = self.hashed(place.at());
         (row.key_hash(), row.fingerprint())
     }
 
@@ -207,10 +247,14 @@ impl Seen {
         &'i self,
         index: &'i Index,
     ) -> impl Iterator<Item = (KeyHash, RowFingerprint)> + 'i {
-        let words = index.rows.chunks(64).zip(&self.0);
-        let rows =
-            words.flat_map(|(rows, bits)| (0..).zip(rows).filter(move |(bit, _)| bits >> bit & 1 == 0));
-        rows.map(|(_, row)| (row.key_hash(), row.fingerprint()))
+        let words = self.0.iter().zip((0..).step_by(64));
+        let places = words.flat_map(|(bits, first)| {
+            (0..64).filter(move |bit| bits >> bit & 1 == 0).map(move |bit| first + bit)
+        });
+        places.take_while(|at| *at < index.len()).map(|at| {
+            let row = index.hashed(at);
+            (row.key_hash(), row.fingerprint())
+        })
     }
 }
 
