@@ -34,11 +34,11 @@ use reverse_etl::{Limits, Mapping, Outcome, Plan, PlanOptions, RedbStore, Report
 /// The fewest rows that are decoded at once.
 const ROWS_A_PART: usize = 15_000;
 
-/// Half a page of many files, so that no batch has to be put together from two.
-const ROWS_A_BATCH: usize = 10_240;
+/// The most rows in a batch: a page of many files, so that no batch has to be put together from two.
+const ROWS_A_BATCH: usize = 20_480;
 
 /// Parts that are decoded, or wait for those before them, so that no thread has to wait for work.
-const PARTS_A_THREAD: usize = 3;
+const PARTS_A_THREAD: usize = 2;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -72,11 +72,9 @@ fn main() -> Result<(), Error> {
     let arguments = Arguments::parse();
     let threads =
         arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
-    // As many threads for decoding, and as many for the state; each more would keep memory of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .max_blocking_threads(2 * threads)
-        .enable_all()
-        .build()?;
+    // These decode, and read the state. If there were more than cores, they would take the nearest cache from each other.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().max_blocking_threads(threads).enable_all().build()?;
     runtime.block_on(run(arguments, threads))
 }
 

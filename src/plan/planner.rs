@@ -169,7 +169,7 @@ fn gone_rows<'a>(rows: &[Gone], prior: &'a dyn PriorState) -> BoxStream<'a, Resu
             let states = prior.load_scanned(&rows).await?;
             Ok(part.into_iter().zip(states).collect())
         })
-        .buffered(LOADS_AT_ONCE)
+        .buffered(8)
         .boxed()
 }
 

@@ -49,7 +49,7 @@ const CURSOR: &str = "cursor";
 /// About so many rows are in one chunk of a scan.
 const CHUNK: u64 = 64 * 1024;
 /// Chunks of a scan that are read at once.
-const CHUNKS_AT_ONCE: usize = 4;
+const CHUNKS_AT_ONCE: usize = 8;
 /// Bytes of pages that a handle keeps in memory. All inner pages of ten million rows fit; a run goes through the rows
 /// in the order of the file, so more would not help it.
 const CACHE: usize = 16 * 1024 * 1024;
