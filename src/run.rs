@@ -9,15 +9,18 @@ mod settle;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt, mem,
-    pin::pin,
+    fmt,
+    future::poll_fn,
+    mem,
+    pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
 use futures::{
-    StreamExt,
-    future::{BoxFuture, Either, select},
+    FutureExt, StreamExt,
+    future::{BoxFuture, Either, MaybeDone, maybe_done, select},
     stream::{self, BoxStream},
 };
 use hashbrown::HashMap;
@@ -49,6 +52,9 @@ const RENEWED_EVERY: Duration = Duration::from_secs(30);
 
 /// Rows that are set right without a request, in one commit.
 const ROWS_A_COMMIT: usize = 4096;
+
+/// The most rows whose records are loaded at once.
+const ROWS_AHEAD: usize = 8192;
 
 /// A plan being carried out; it holds the state until [`finish`](Self::finish).
 ///
@@ -85,9 +91,10 @@ pub struct Run<'s> {
     sealer: Sealer,
     ledger: Arc<Ledger>,
     entries: Entries,
-    last_entry: Option<KeyHash>,
-    /// Entries that were taken from the plan and whose records are yet to be loaded.
+    last_entry: Option<(KeyHash, Step)>,
+    /// Entries that were taken from the plan and whose records are being loaded.
     unloaded: Vec<Entry>,
+    loading: Option<MaybeDone<Loading<'s>>>,
     is_exhausted: bool,
     queues: Queues,
     /// Rows of which something sent earlier may still take effect.
@@ -113,6 +120,9 @@ pub struct Run<'s> {
     problems: Vec<Problem>,
     started: Duration,
 }
+
+/// The records of some entries.
+type Loading<'s> = BoxFuture<'s, Result<Vec<Option<RowState>>>>;
 
 /// A commit that was begun, and the batches that it announces.
 struct Pending<'s> {
@@ -170,6 +180,7 @@ impl<'s> Run<'s> {
             entries,
             last_entry: None,
             unloaded: Vec::new(),
+            loading: None,
             is_exhausted: false,
             queues: Queues::default(),
             late: Vec::new(),
@@ -440,19 +451,40 @@ impl<'s> Run<'s> {
         self.host.monotonic() >= self.renewed + RENEWED_EVERY
     }
 
-    /// Takes entries from the plan and loads their records.
+    /// Takes the next entries from the plan and their records from the store.
     async fn fill(&mut self) -> Result<()> {
-        let wanted = self.limits.rows.saturating_mul(self.room()).clamp(64, ROWS_A_COMMIT);
+        self.read_ahead()?;
+        let Some(loading) = &mut self.loading else { return Ok(()) };
+        Pin::new(&mut *loading).await;
+        let states = Pin::new(loading).take_output();
+        self.loading = None;
+        let Some(states) = states.transpose()? else { return Ok(()) };
+        for (entry, state) in mem::take(&mut self.unloaded).into_iter().zip(states) {
+            let row = Row::new(state.as_ref())?;
+            self.take_entry(entry, row)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the next entries from the plan and begins to load their records, unless that is being done.
+    ///
+    /// No commit of this run has these rows before it has taken them, so it does not matter which of them the records were
+    /// loaded before.
+    fn read_ahead(&mut self) -> Result<()> {
+        if self.loading.is_some() {
+            return Ok(());
+        }
+        let wanted = self.limits.rows.saturating_mul(self.room()).clamp(64, ROWS_AHEAD);
         while self.unloaded.len() < wanted && !self.is_exhausted {
             match self.entries.next().transpose()? {
                 None => self.is_exhausted = true,
                 Some(entry) if entry.step == Step::Ask && !self.head.seals_anew => {}
                 // A key that was met twice may be sealed more than once, and is by whatever else is done with its row.
-                Some(entry) if entry.step == Step::Seal && self.last_entry == Some(entry.hash()) => {}
+                Some(entry) if entry.step == Step::Seal && self.is_last(entry.hash()) => {}
                 Some(entry) => {
-                    let is_sealed_only = self.unloaded.last().is_some_and(|last| last.step == Step::Seal);
-                    let is_second = self.last_entry.replace(entry.hash()) == Some(entry.hash());
-                    if is_second && !is_sealed_only {
+                    let is_second = self.is_last(entry.hash());
+                    let last = self.last_entry.replace((entry.hash(), entry.step));
+                    if is_second && last.is_none_or(|(_, step)| step != Step::Seal) {
                         return Err(Error::new(
                             ErrorKind::Source,
                             "the plan has two entries for one row: it was altered; plan again",
@@ -462,13 +494,18 @@ impl<'s> Run<'s> {
                 }
             }
         }
-        let hashes: Vec<KeyHash> = self.unloaded.iter().map(Entry::hash).collect();
-        let states = self.store.load(&hashes).await?;
-        for (entry, state) in mem::take(&mut self.unloaded).into_iter().zip(states) {
-            let row = Row::new(state.as_ref())?;
-            self.take_entry(entry, row)?;
+        if !self.unloaded.is_empty() {
+            let hashes: Vec<KeyHash> = self.unloaded.iter().map(Entry::hash).collect();
+            let store = self.store;
+            let loading: Loading<'s> = Box::pin(async move { store.load(&hashes).await });
+            self.loading = Some(maybe_done(loading));
         }
         Ok(())
+    }
+
+    /// Whether the last entry that was taken from the plan is of this row.
+    fn is_last(&self, hash: KeyHash) -> bool {
+        self.last_entry.is_some_and(|(last, _)| last == hash)
     }
 
     fn take_entry(&mut self, entry: Entry, mut row: Row) -> Result<()> {
@@ -627,10 +664,31 @@ impl<'s> Run<'s> {
         self.pending = Some(Pending { storing, commit, batches });
     }
 
+    /// Waits for the commit that was begun. If it announces batches, more are to come, and their records are loaded meanwhile.
+    async fn stored_while_reading_ahead(&mut self) -> Result<()> {
+        if self.pending.as_ref().is_some_and(|pending| !pending.batches.is_empty())
+            && let Err(error) = self.read_ahead()
+        {
+            self.fail(error);
+        }
+        let (Some(pending), loading) = (&mut self.pending, &mut self.loading) else { return Ok(()) };
+        poll_fn(|context| {
+            if let Some(loading) = loading {
+                // Whether it is done, `fill` asks.
+                let _: Poll<()> = Pin::new(loading).poll(context);
+            }
+            pending.storing.poll_unpin(context)
+        })
+        .await
+    }
+
     /// Completes a commit that was begun.
     async fn complete(&mut self) {
         let Some(pending) = &mut self.pending else { return };
-        let stored = (&mut pending.storing).await;
+        let stored = match (&mut pending.storing).now_or_never() {
+            Some(stored) => stored,
+            None => self.stored_while_reading_ahead().await,
+        };
         let Some(Pending { commit, batches, .. }) = self.pending.take() else { return };
         match stored {
             Ok(()) => {
