@@ -452,7 +452,7 @@ pub(crate) enum Verdict {
     /// It was missing: only the destination knows whether it still is.
     Ask,
     /// To be sent, with the fields whose slots are in the list.
-    Send { kind: ChangeKind, known: bool, place: Option<String>, slots: Vec<Slot> },
+    Send { kind: ChangeKind, known: bool, place: Option<String>, fields: FieldFingerprints },
     /// Like a row to be sent, but by its key alone.
     Resolve { kind: ChangeKind, known: bool, place: Option<String> },
 }
@@ -473,9 +473,9 @@ type SentPrint<'r> = dyn Fn(&[(Slot, u64)], bool) -> u64 + Sync + 'r;
 
 /// Compares a row (the fingerprints of its fields) with its record.
 pub(crate) fn diff(wanted: &[(Slot, u64)], record: Option<&RowRecord>, rules: &Rules<'_>) -> Verdict {
-    let all = || wanted.iter().map(|(slot, _)| *slot).collect();
+    let all = || wanted.to_vec();
     let Some(record) = record else {
-        return Verdict::Send { kind: ChangeKind::Added, known: false, place: None, slots: all() };
+        return Verdict::Send { kind: ChangeKind::Added, known: false, place: None, fields: all() };
     };
     let known = record.is_known();
     let kind = if known { ChangeKind::Changed } else { ChangeKind::Added };
@@ -485,14 +485,13 @@ pub(crate) fn diff(wanted: &[(Slot, u64)], record: Option<&RowRecord>, rules: &R
         Some(Doubt::Sent) | None => None,
     };
     let held_back = |fields: &[(Slot, u64)], known: bool| {
-        let sent = (rules.sent)(fields, known);
-        record.rejection().is_some_and(|rejection| (rules.holds_back)(rejection, sent))
+        record.rejection().is_some_and(|rejection| (rules.holds_back)(rejection, (rules.sent)(fields, known)))
     };
     if record.held() == Some(Held::Missing) && !doubt {
         return if held_back(wanted, false) {
             Verdict::Held
         } else if rules.creates {
-            Verdict::Send { kind: ChangeKind::Added, known: false, place: None, slots: all() }
+            Verdict::Send { kind: ChangeKind::Added, known: false, place: None, fields: all() }
         } else {
             Verdict::Ask
         };
@@ -509,7 +508,7 @@ pub(crate) fn diff(wanted: &[(Slot, u64)], record: Option<&RowRecord>, rules: &R
         let is_resolved = doubt && !is_key_held;
         return if is_resolved { Verdict::Resolve { kind, known, place } } else { Verdict::Held };
     }
-    Verdict::Send { kind, known, place, slots: changed.into_iter().map(|(slot, _)| slot).collect() }
+    Verdict::Send { kind, known, place, fields: changed }
 }
 
 #[cfg(test)]

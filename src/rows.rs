@@ -48,6 +48,19 @@ pub trait Rows: Send + Sync {
         row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
     ) -> Result<()>;
 
+    /// The same for some of the rows, whose numbers ascend. By default each stretch of them is a visit.
+    ///
+    /// # Errors
+    /// Those of [`visit`](Self::visit).
+    fn visit_some(
+        &self,
+        columns: &[FieldName],
+        rows: &[usize],
+        row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()> {
+        stretches(rows).try_for_each(|stretch| self.visit(columns, stretch, &mut *row))
+    }
+
     /// The texts of a column where they lie, if it has nothing but texts and nulls.
     /// They are the same values that [`visit`](Self::visit) gives, only faster. By default there are none.
     fn texts(&self, _column: &FieldName) -> Option<Texts<'_>> {
@@ -61,6 +74,11 @@ pub trait Rows: Send + Sync {
 }
 
 const _: fn(&dyn Rows) = |_| (); // stays usable as a trait object
+
+/// Numbers that ascend, as ranges of those that follow each other.
+fn stretches(rows: &[usize]) -> impl Iterator<Item = Range<usize>> {
+    rows.chunk_by(|row, next| row + 1 == *next).map(|stretch| stretch[0]..stretch[0] + stretch.len())
+}
 
 /// A column that a record lacks is an absent value: records need not be alike.
 impl Rows for [Record] {

@@ -203,19 +203,22 @@ impl Mapper {
     }
 
     /// The row's values and their fingerprints.
-    pub(crate) fn mapped(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<Mapped, Invalid> {
+    pub(crate) fn mapped(
+        &self,
+        values: &[Option<ValueRef<'_>>],
+        scratch: &mut Pairs,
+    ) -> std::result::Result<Mapped, Invalid> {
         let (fields, on_create) = (self.synced.len(), self.creation_values(values));
         let mut mapped = Mapped {
             values: PackedValues::with_capacity(fields),
             prints: Vec::with_capacity(fields),
             on_create,
         };
-        let mut pair = Pairs::new();
         for (slot, taken) in &self.synced {
             if let Some(value) = taken.value(values)? {
-                pair.clear();
-                pair.push(*slot, &value);
-                mapped.prints.push((*slot, self.prints.field(&pair)));
+                scratch.clear();
+                scratch.push(*slot, &value);
+                mapped.prints.push((*slot, self.prints.field(scratch)));
                 mapped.values.push(*slot, value);
             }
         }

@@ -74,19 +74,12 @@ impl Digester {
         };
         let columns = self.mapper.columns();
         let mut hasher = Hasher::new(&self.mapper, rows);
-        let mut pairs = Pairs::new();
+        let (mut pairs, mut others) = (Pairs::new(), Vec::new());
         for start in range.clone().step_by(BLOCK) {
             let block = start..range.end.min(start + BLOCK);
             let prints = hasher.hash(block.clone(), &mut digested.unseen)?;
             if prints.len() != block.len() {
-                return Err(Error::new(
-                    ErrorKind::Source,
-                    format!(
-                        "a chunk of the source gave {} rows of {} that it was asked for: mend its `Rows::visit`",
-                        prints.len(),
-                        block.len()
-                    ),
-                ));
+                return Err(miscounted(prints.len(), block.len()));
             }
             let found = digested.unchanged.len();
             if self.all_differ {
@@ -94,16 +87,19 @@ impl Digester {
             } else {
                 self.index.unchanged(&prints, &mut digested.unchanged);
             }
-            let mut at = found;
-            while let Some(others) = next_others(&digested.unchanged[at..]) {
-                let range = start - found + at + others.start..start - found + at + others.end;
-                let mut of_others = prints[range.start - start..].iter();
-                rows.visit(columns, range, &mut |values| {
-                    let print = of_others.next().filter(|print| !print.is_none());
-                    digested.others.push(self.other(values, print, &mut pairs));
-                    Ok(())
-                })?;
-                at += others.end;
+            others.clear();
+            let rows_and_places = block.clone().zip(&digested.unchanged[found..]);
+            others.extend(rows_and_places.filter(|(_, place)| **place == Place::NONE).map(|(row, _)| row));
+            let (mut next, before) = (others.iter(), digested.others.len());
+            rows.visit_some(columns, &others, &mut |values| {
+                let print = next.next().and_then(|row| prints.get(row - block.start));
+                let other = self.other(values, print.filter(|print| !print.is_none()), &mut pairs);
+                digested.others.push(other);
+                Ok(())
+            })?;
+            let given = digested.others.len() - before;
+            if given != others.len() {
+                return Err(miscounted(given, others.len()));
             }
         }
         Ok(digested)
@@ -118,7 +114,7 @@ impl Digester {
         let hash = hashed.map_or_else(|| self.mapper.prints().key(key.as_str()), Hashed::key_hash);
         let keyed = Keyed { key, hash, place: self.index.find(hash) };
         let print = hashed.map_or_else(|| self.mapper.row(values, pairs), |hashed| Ok(hashed.fingerprint()));
-        match print.and_then(|print| Ok((print, self.mapper.mapped(values)?))) {
+        match print.and_then(|print| Ok((print, self.mapper.mapped(values, pairs)?))) {
             Ok((print, mapped)) => Other::Differs(Box::new(Differing { keyed, print, mapped })),
             Err(reason) => Other::Invalid(Some(keyed), reason),
         }
@@ -135,9 +131,11 @@ impl Digester {
     }
 }
 
-/// The next stretch of rows that are not unchanged.
-fn next_others(unchanged: &[Place]) -> Option<Range<usize>> {
-    let start = unchanged.iter().position(|place| *place == Place::NONE)?;
-    let length = unchanged[start..].iter().position(|place| *place != Place::NONE);
-    Some(start..length.map_or(unchanged.len(), |length| start + length))
+fn miscounted(given: usize, asked: usize) -> Error {
+    Error::new(
+        ErrorKind::Source,
+        format!(
+            "a chunk of the source gave {given} rows of {asked} that it was asked for: mend its `Rows::visit`"
+        ),
+    )
 }

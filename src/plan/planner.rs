@@ -47,8 +47,9 @@ const ROWS_FORESEEN: usize = 1 << 26;
 const AT_ONCE: usize = 4096;
 /// Pieces that wait for each other's records.
 const PIECES_AT_ONCE: usize = 64;
-/// Loads that are under way at once.
+/// Loads that are under way at once, while rows are read and when nothing else is left to do.
 const LOADS_AT_ONCE: usize = 3;
+const LOADS_AHEAD: usize = 8;
 
 /// Compares a source with what the destination has acknowledged, and plans what to send.
 ///
@@ -169,7 +170,7 @@ fn gone_rows<'a>(rows: &[Gone], prior: &'a dyn PriorState) -> BoxStream<'a, Resu
             let states = prior.load_scanned(&rows).await?;
             Ok(part.into_iter().zip(states).collect())
         })
-        .buffered(8)
+        .buffered(LOADS_AHEAD)
         .boxed()
 }
 
@@ -676,10 +677,8 @@ impl<'p> Planner<'p> {
                 }
                 Counted::Held
             }
-            Verdict::Send { kind, known, place, slots } => {
-                let is_sent = |slot: &Slot| slots.binary_search(slot).is_ok();
-                let fields: Vec<_> =
-                    mapped.prints.iter().copied().filter(|(slot, _)| is_sent(slot)).collect();
+            Verdict::Send { kind, known, place, fields } => {
+                let is_sent = |slot: &Slot| fields.binary_search_by_key(slot, |(slot, _)| *slot).is_ok();
                 entry.kind = kind;
                 entry.known = known;
                 entry.place = place;

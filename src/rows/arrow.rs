@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    iter,
     ops::{Deref, Range},
 };
 
@@ -19,7 +20,7 @@ use arrow_array::{
 use arrow_schema::{DataType, TimeUnit};
 use chrono::SecondsFormat;
 
-use super::{Rows, Texts};
+use super::{Rows, Texts, stretches};
 use crate::{
     Error, ErrorKind, Result,
     record::{FieldName, Value, ValueRef, widened},
@@ -54,20 +55,16 @@ impl Rows for RecordBatch {
         range: Range<usize>,
         row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
     ) -> Result<()> {
-        let cells = columns.iter().map(|name| column(self, name)).collect::<Result<Vec<_>>>()?;
-        let (start, end, width) = (range.start, range.end.min(self.num_rows()), cells.len().max(1));
-        // Column by column, as the batch lies in memory, for as many rows as fit into the nearest cache.
-        let mut values = vec![None; width * BLOCK.min(end.saturating_sub(start))];
-        for start in (start..end).step_by(BLOCK) {
-            let rows = start..end.min(start + BLOCK);
-            let values = &mut values[..width * rows.len()];
-            for (column, cells) in cells.iter().enumerate() {
-                let column = values.iter_mut().skip(column).step_by(width);
-                cells.read(rows.clone(), column)?;
-            }
-            values.chunks(width).try_for_each(&mut *row)?;
-        }
-        Ok(())
+        visit(self, columns, iter::once(range), row)
+    }
+
+    fn visit_some(
+        &self,
+        columns: &[FieldName],
+        rows: &[usize],
+        row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()> {
+        visit(self, columns, stretches(rows), row)
     }
 
     fn texts(&self, column: &FieldName) -> Option<Texts<'_>> {
@@ -88,6 +85,32 @@ impl Rows for RecordBatch {
 
 /// Rows whose values lie beside each other at once.
 const BLOCK: usize = 32;
+
+/// Visits stretches of a batch, column by column, as it lies in memory, for as many rows as fit into the nearest cache.
+fn visit(
+    batch: &RecordBatch,
+    columns: &[FieldName],
+    stretches: impl Iterator<Item = Range<usize>>,
+    row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+) -> Result<()> {
+    let cells = columns.iter().map(|name| column(batch, name)).collect::<Result<Vec<_>>>()?;
+    let width = cells.len().max(1);
+    let mut values = Vec::new();
+    for stretch in stretches {
+        let end = stretch.end.min(batch.num_rows());
+        for start in (stretch.start..end).step_by(BLOCK) {
+            let rows = start..end.min(start + BLOCK);
+            values.clear();
+            values.resize(width * rows.len(), None);
+            for (column, cells) in cells.iter().enumerate() {
+                let column = values.iter_mut().skip(column).step_by(width);
+                cells.read(rows.clone(), column)?;
+            }
+            values.chunks(width).try_for_each(&mut *row)?;
+        }
+    }
+    Ok(())
+}
 
 fn column<'a>(batch: &'a RecordBatch, name: &FieldName) -> Result<Cells<'a>> {
     let Some(array) = batch.column_by_name(name.as_str()) else {

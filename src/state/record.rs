@@ -501,15 +501,18 @@ impl Reader<'_> {
         }
         let has = |flag: u16| flags & flag != 0;
         let count = self.length()?;
-        let fields = if has(flag::DENSE) {
+        // No field takes less, so that a count that is wrong makes no room for itself.
+        let mut fields = FieldFingerprints::with_capacity(count.min(self.rest.len() / size_of::<u64>()));
+        if has(flag::DENSE) {
             let first = u64::from(Slot::from_le_bytes(self.array()?));
-            let slots = (first..).take(count).map(|slot| Slot::try_from(slot).ok());
-            slots
-                .map(|slot| Some((slot?, u64::from_le_bytes(self.array()?))))
-                .collect::<Option<FieldFingerprints>>()?
+            for slot in (first..).take(count) {
+                fields.push((Slot::try_from(slot).ok()?, u64::from_le_bytes(self.array()?)));
+            }
         } else {
-            (0..count).map(|_| self.field()).collect::<Option<FieldFingerprints>>()?
-        };
+            for _ in 0..count {
+                fields.push(self.field()?);
+            }
+        }
         let until = if has(flag::MARK) { Some(self.time()?) } else { None };
         let place = if has(flag::PLACE) { Some(self.text()?) } else { None };
         let doubt = if has(flag::IN_DOUBT) { Doubt::Exists { place } } else { Doubt::Sent };

@@ -47,7 +47,7 @@ const FORMAT_NUMBER: u32 = 1;
 const CURSOR: &str = "cursor";
 
 /// About so many rows are in one chunk of a scan.
-const CHUNK: u64 = 64 * 1024;
+const CHUNK: usize = 64 * 1024;
 /// Chunks of a scan that are read at once.
 const CHUNKS_AT_ONCE: usize = 8;
 /// Bytes of pages that a handle keeps in memory. All inner pages of ten million rows fit; a run goes through the rows
@@ -313,7 +313,7 @@ enum Look {
 
 /// All key hashes, in stretches that have about a chunk's rows each: a hash is as likely as any other.
 fn ranges(rows: u64) -> Vec<RangeInclusive<u128>> {
-    let bits = (rows / CHUNK).checked_ilog2().map_or(0, |bits| bits + 1);
+    let bits = (rows / CHUNK as u64).checked_ilog2().map_or(0, |bits| bits + 1);
     let width = u128::MAX >> bits;
     let range = |number: u128| {
         let start = number << (128 - bits).min(127);

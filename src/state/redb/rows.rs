@@ -193,7 +193,8 @@ pub(super) fn scan(
         Ok(Some((key.value(), hot)))
     };
     let mut newer = next_recent()?;
-    let mut rows = Vec::with_capacity(64 * 1024);
+    // Chunks have about as many; room that no row comes for is never touched.
+    let mut rows = Vec::with_capacity(super::CHUNK);
     let mut push = |key: u128, hot: Option<u64>| {
         rows.extend(hot.map(|hot| (KeyHash::from_u128(key), RowFingerprint::from_u64(hot))));
     };
