@@ -133,9 +133,9 @@ fn per(count: u64, of: f64) -> f64 {
     count as f64 / of
 }
 
-/// Delivers a plan to somebody who takes everything.
+/// Delivers a plan to somebody who takes everything. While one batch is with them, the next one is announced to the state.
 async fn deliver(plan: Plan, store: &RedbStore, rows: usize) -> reverse_etl::Result<Report> {
-    let mut run = plan.start(store, Limits::rows(rows)).await?;
+    let mut run = plan.start(store, Limits::rows(rows).in_flight(2)).await?;
     while let Some(batch) = run.next_batch().await {
         let outcomes = batch.all(&Outcome::applied());
         batch.settle(outcomes);

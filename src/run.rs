@@ -105,6 +105,8 @@ pub struct Run<'s> {
     /// Rows as the next commit will write them.
     dirty: BTreeMap<KeyHash, Option<RowState>>,
     pending: Option<Pending<'s>>,
+    /// Batches that the next commit is to announce.
+    prepared: Vec<Batch>,
     /// Batches that were announced and not handed out yet.
     ready: VecDeque<Batch>,
     /// When the last answer to a batch that was handed out can come.
@@ -126,9 +128,10 @@ type Loading<'s> = BoxFuture<'s, Result<Vec<Option<RowState>>>>;
 
 /// A commit that was begun, and the batches that it announces.
 struct Pending<'s> {
-    storing: BoxFuture<'s, Result<()>>,
+    storing: MaybeDone<BoxFuture<'s, Result<()>>>,
     commit: Arc<Commit>,
     batches: Vec<Batch>,
+    begun: Duration,
 }
 
 impl<'s> Run<'s> {
@@ -188,6 +191,7 @@ impl<'s> Run<'s> {
             in_flight: HashMap::new(),
             dirty: BTreeMap::new(),
             pending: None,
+            prepared: Vec::new(),
             ready: VecDeque::new(),
             last_answer: started,
             failure: None,
@@ -248,12 +252,23 @@ impl<'s> Run<'s> {
     /// Cancel-safe: a commit once begun belongs to the run, and is completed by the next call or by `finish`.
     pub async fn next_batch(&mut self) -> Option<Batch> {
         loop {
+            // While a commit is stored, what has come back is seen to, and the next batch put together.
+            self.take_settled();
+            if self.failure.is_none()
+                && let Err(error) = self.prepare()
+            {
+                self.fail(error);
+            }
             self.complete().await;
             self.take_settled();
             if self.failure.is_some() {
                 return None;
             }
             if let Some(batch) = self.ready.pop_front() {
+                if let Err(error) = self.prepare() {
+                    self.fail(error);
+                }
+                self.announce_prepared();
                 self.batches += 1;
                 let answered_within =
                     batch.deadline().remaining(&*self.host).saturating_add(self.limits.late);
@@ -381,13 +396,12 @@ impl<'s> Run<'s> {
 
     /// The next thing there is to do: a commit begun, records loaded, or a wait. False if there is nothing.
     async fn step(&mut self) -> Result<bool> {
-        if self.dirty.len() >= ROWS_A_COMMIT {
-            self.begin(Vec::new());
-            return Ok(true);
+        let mut batches = mem::take(&mut self.prepared);
+        if batches.is_empty() {
+            batches = self.form()?;
         }
-        let batches = self.form()?;
         let waits_for_late = !self.late.is_empty() && !self.head.leave_late;
-        if !batches.is_empty() {
+        if !batches.is_empty() || self.dirty.len() >= ROWS_A_COMMIT {
             self.begin(batches);
         } else if !self.is_loaded() {
             self.fill().await?;
@@ -463,6 +477,9 @@ impl<'s> Run<'s> {
             let row = Row::new(state.as_ref())?;
             self.take_entry(entry, row)?;
         }
+        // The next ones are loaded while these are sent.
+        self.read_ahead()?;
+        self.loading.as_mut().map(FutureExt::now_or_never);
         Ok(())
     }
 
@@ -659,19 +676,36 @@ impl<'s> Run<'s> {
         let store = self.store;
         let storing = {
             let commit = Arc::clone(&commit);
-            Box::pin(async move { store.commit(&commit).await })
+            let storing: BoxFuture<'s, _> = Box::pin(async move { store.commit(&commit).await });
+            maybe_done(storing)
         };
-        self.pending = Some(Pending { storing, commit, batches });
+        self.pending = Some(Pending { storing, commit, batches, begun: self.host.monotonic() });
     }
 
-    /// Waits for the commit that was begun. If it announces batches, more are to come, and their records are loaded meanwhile.
-    async fn stored_while_reading_ahead(&mut self) -> Result<()> {
-        if self.pending.as_ref().is_some_and(|pending| !pending.batches.is_empty())
-            && let Err(error) = self.read_ahead()
-        {
-            self.fail(error);
+    /// Puts the next batches together if more may be under way, without waiting for anything.
+    fn prepare(&mut self) -> Result<()> {
+        while self.prepared.is_empty() && self.ledger.count_open() < self.limits.in_flight {
+            self.prepared = self.form()?;
+            let is_at_end = !self.prepared.is_empty() || self.is_loaded();
+            if is_at_end || self.fill().now_or_never().transpose()?.is_none() {
+                break;
+            }
         }
-        let (Some(pending), loading) = (&mut self.pending, &mut self.loading) else { return Ok(()) };
+        Ok(())
+    }
+
+    /// Begins to announce the batches that were prepared, as far as that goes without waiting for it.
+    fn announce_prepared(&mut self) {
+        if !self.prepared.is_empty() {
+            let prepared = mem::take(&mut self.prepared);
+            self.begin(prepared);
+            self.stored().now_or_never();
+        }
+    }
+
+    /// Waits until the commit that was begun is stored; records are loaded meanwhile.
+    async fn stored(&mut self) {
+        let (Some(pending), loading) = (&mut self.pending, &mut self.loading) else { return };
         poll_fn(|context| {
             if let Some(loading) = loading {
                 // Whether it is done, `fill` asks.
@@ -679,20 +713,17 @@ impl<'s> Run<'s> {
             }
             pending.storing.poll_unpin(context)
         })
-        .await
+        .await;
     }
 
     /// Completes a commit that was begun.
     async fn complete(&mut self) {
-        let Some(pending) = &mut self.pending else { return };
-        let stored = match (&mut pending.storing).now_or_never() {
-            Some(stored) => stored,
-            None => self.stored_while_reading_ahead().await,
-        };
-        let Some(Pending { commit, batches, .. }) = self.pending.take() else { return };
+        self.stored().await;
+        let Some(Pending { mut storing, commit, batches, begun }) = self.pending.take() else { return };
+        let Some(stored) = Pin::new(&mut storing).take_output() else { return };
         match stored {
             Ok(()) => {
-                self.renewed = self.host.monotonic();
+                self.renewed = begun;
                 self.ready.extend(batches);
             }
             Err(error) => {
@@ -712,7 +743,7 @@ impl<'s> Run<'s> {
 
     /// Batches that were not handed out are not attempted.
     fn give_up_ready(&mut self) {
-        for batch in mem::take(&mut self.ready) {
+        for batch in mem::take(&mut self.ready).into_iter().chain(mem::take(&mut self.prepared)) {
             let outcomes = batch.all(&Outcome::NotAttempted);
             batch.settle(outcomes);
         }
