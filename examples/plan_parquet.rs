@@ -23,6 +23,7 @@ use std::{
 use arrow_array::RecordBatch;
 use clap::Parser;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use mimalloc::MiMalloc;
 use parquet::{
     arrow::arrow_reader::{
         ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
@@ -39,6 +40,13 @@ const ROWS_A_BATCH: usize = 20_480;
 
 /// Parts that are decoded, or wait for those before them, so that no thread has to wait for work.
 const PARTS_A_THREAD: usize = 2;
+
+/// Bytes of a plan that stay in memory; what is more goes to a temporary file.
+const PLAN_IN_MEMORY: usize = 16 << 20;
+
+/// Rows and pages are made on one thread and dropped on another, which it does without making them wait for each other.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -88,7 +96,7 @@ async fn run(arguments: Arguments, threads: usize) -> Result<(), Error> {
         mapping = mapping.map(column.clone(), column);
     }
     let store = RedbStore::open(&arguments.state)?;
-    let mut options = PlanOptions::default().threads(threads);
+    let mut options = PlanOptions::default().threads(threads).memory_max(PLAN_IN_MEMORY);
     if !arguments.leave_absent {
         options = options.remove_absent();
     }
