@@ -390,13 +390,13 @@ impl<'a> Pieces<'a> {
         self.chunks.is_none().then(|| chunk.rows().len())
     }
 
-    pub(crate) async fn next(&mut self) -> Option<Result<Piece<'a>>> {
+    /// How many rows are sure to follow: those that are left of a chunk. `None` at the end.
+    pub(crate) async fn ahead(&mut self) -> Option<Result<usize>> {
         loop {
-            if let Some((chunk, start)) = &mut self.current {
-                let end = chunk.rows().len().min(start.saturating_add(self.rows_max));
-                if *start < end {
-                    let range = std::mem::replace(start, end)..end;
-                    return Some(Ok(Piece { chunk: chunk.clone(), range }));
+            if let Some((chunk, start)) = &self.current {
+                let left = chunk.rows().len().saturating_sub(*start);
+                if left > 0 {
+                    return Some(Ok(left));
                 }
             }
             match self.chunks.as_mut()?.next().await? {
@@ -404,6 +404,17 @@ impl<'a> Pieces<'a> {
                 Err(error) => return Some(Err(error)),
             }
         }
+    }
+
+    pub(crate) async fn next(&mut self) -> Option<Result<Piece<'a>>> {
+        let rows = match self.ahead().await? {
+            Ok(left) => left.min(self.rows_max),
+            Err(error) => return Some(Err(error)),
+        };
+        let (chunk, start) = self.current.as_mut()?;
+        let range = *start..*start + rows;
+        *start = range.end;
+        Some(Ok(Piece { chunk: chunk.clone(), range }))
     }
 }
 

@@ -291,10 +291,11 @@ impl<'p> Planner<'p> {
     /// Reads the source to its end.
     async fn read(&mut self, mut pieces: Pieces<'_>) -> Result<()> {
         while let Lookup::Load { rows_max } = self.lookup {
-            let Some(piece) = pieces.next().await.transpose()? else { return Ok(()) };
-            self.load_and_take(&piece).await?;
-            if self.head.counts.rows > rows_max {
+            let Some(ahead) = pieces.ahead().await.transpose()? else { return Ok(()) };
+            if self.head.counts.rows.saturating_add(ahead as u64) > rows_max {
                 self.scan().await?;
+            } else if let Some(piece) = pieces.next().await.transpose()? {
+                self.load_and_take(&piece).await?;
             }
         }
         let prior = self.prior;
