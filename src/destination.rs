@@ -85,7 +85,8 @@ impl Limits {
         self
     }
 
-    /// The most batches that are under way at once.
+    /// The most batches that are under way at once. With more than one, a batch is announced to the state while another is
+    /// sent, and what has come back is remembered meanwhile.
     pub fn in_flight(mut self, batches: usize) -> Self {
         self.in_flight = batches.max(1);
         self

@@ -87,6 +87,42 @@ async fn batches_are_cut_by_rows_and_by_bytes_and_come_in_the_order_of_their_key
     }
 }
 
+/// Six people in batches of two; with two batches under way, the third is announced while the second is sent.
+#[tokio::test]
+async fn the_next_batch_is_announced_while_another_is_sent_if_the_limits_allow_two() {
+    for (in_flight, commits) in [(1, [2, 3, 4]), (2, [2, 3, 3])] {
+        let setup = Setup::new(Service::Upserts);
+        setup.store.slow(2);
+        let limits = Limits::rows(2).in_flight(in_flight);
+        let mut run = started(&setup, &crowd(6, "a"), limits).await;
+        for commits in commits {
+            let batch = run.next_batch().await.unwrap();
+            assert_eq!(setup.store.commits(), commits);
+            settle(batch, &Outcome::applied());
+        }
+        assert!(run.next_batch().await.is_none());
+        assert_eq!(run.finish().await.unwrap().outcomes.applied, 6);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_whose_announcement_fails_while_another_is_sent_is_not_handed_out() {
+    for stored in [false, true] {
+        let setup = Setup::new(Service::Upserts);
+        setup.store.fail(3, stored);
+        let mut run = started(&setup, &crowd(6, "a"), Limits::rows(2).in_flight(2)).await;
+        for _ in 0..2 {
+            settle(run.next_batch().await.unwrap(), &Outcome::applied());
+        }
+        assert!(run.next_batch().await.is_none());
+        let error = run.finish().await.unwrap_err();
+        let outcomes = &error.report().unwrap().outcomes;
+        assert_eq!((outcomes.applied, outcomes.not_attempted), (4, 2));
+        let plan = planned(&setup, &crowd(6, "a")).await;
+        assert_eq!(plan.counts().planned(), 2);
+    }
+}
+
 #[tokio::test]
 async fn as_many_batches_are_in_flight_as_the_limits_say() {
     for in_flight in [1, 3] {
