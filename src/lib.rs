@@ -102,6 +102,12 @@
 //! the client and the sandbox, under random histories of crashes, losses, late effects and other people's edits. The page
 //! `pages::simulation` says what is drawn and checked, and what was found.
 //!
+//! # How fast it is
+//!
+//! A row that has not changed costs its two hashes and one look-up, on all cores, and rows that lie in Arrow batches are read
+//! where they lie. Ten million of them are planned from a file in less time than reading and joining them takes a database.
+//! The page `pages::speed` has the figures, and says what bounds them.
+//!
 //! # What it does not do
 //!
 //! It schedules nothing, reads no warehouse and no file by itself, and keeps no copy of the source. It does not notice what

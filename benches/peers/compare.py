@@ -6,10 +6,11 @@
     pip install duckdb
     python3 benches/peers/compare.py target/people --plan target/release/examples/plan_parquet
 
-Every program runs as a process of its own, on the same files and with as many threads. Its time is that of the whole process, from
-its start to its end; its answer is checked against `expected.json`. What DuckDB finds it writes to a file: for each row what became
-of it, its key, which columns changed, and their new values. With `--save` both sides also bring their state up to date: this crate by delivering its plan, batch by batch, DuckDB by
-writing the state anew, for which the start of a second process does not count. Where the file itself is the state, there is nothing to do.
+Every program runs as a process of its own, on the same files and with as many threads, and finds them in memory. Its time is that
+of the whole process, from its start to its end; its answer is checked against `expected.json`. What DuckDB finds it writes to a
+file: for each row what became of it, its key, which columns changed, and their new values. With `--save` both sides also bring
+their state up to date: this crate by delivering its plan, batch by batch, DuckDB by writing the state anew, for which the start
+of a second process does not count. Where the file itself is the state, there is nothing to do.
 
 The state of this crate stays in the folder, as `state`: remove it when the files are made anew.
 
@@ -141,10 +142,14 @@ def step(arguments):
     print(json.dumps({"seconds": time.perf_counter() - started, "counts": counts}))
 
 
-def measured(command):
-    """What a process printed, its seconds, and the most memory it had, in MB."""
+def measured(command, files=()):
+    """What a process printed, its seconds, and the most memory it had, in MB. It finds `files` in memory."""
     # What the one before has written is not to be written while this one runs.
     os.sync()
+    for file in files:
+        with open(file, "rb", buffering=0) as opened:
+            while opened.read(1 << 20):
+                pass
     started = time.perf_counter()
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
     output = process.stdout.read()
@@ -162,9 +167,11 @@ class Rival:
             sys.executable, __file__, arguments.folder, "--threads", arguments.threads, "--step", way
         ]
         measured([*self.command, "prepare"])
+        state = "prior.parquet" if way == "values" else f"{way}.duckdb" if way.endswith("table") else f"{way}.state.parquet"
+        self.files = [arguments.folder / "current.parquet", arguments.folder / state]
 
     def compare(self):
-        output, seconds, memory = measured([*self.command, "compare"])
+        output, seconds, memory = measured([*self.command, "compare"], self.files)
         return json.loads(output)["counts"], seconds, memory
 
     def save(self):
@@ -194,7 +201,8 @@ class Ours:
         }
 
     def compare(self):
-        output, seconds, memory = measured([*self.command, "--state", self.state, *self.current])
+        command = [*self.command, "--state", self.state, *self.current]
+        output, seconds, memory = measured(command, [self.current[1], self.state])
         return self.told(output), seconds, memory
 
     def save(self):
