@@ -104,11 +104,13 @@ pub(crate) fn block_on<F: Future>(shared: &Shared, future: F) -> Option<F::Outpu
     let waker = Waker::from(Arc::clone(&woken));
     loop {
         woken.0.store(false, Ordering::Relaxed);
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return Some(output);
-        }
+        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+        // It may have died in one of several things that it does at once, and come to an end by another.
         if shared.lock().crashed {
             return None;
+        }
+        if let Poll::Ready(output) = polled {
+            return Some(output);
         }
         if woken.0.load(Ordering::Relaxed) {
             continue;
