@@ -142,6 +142,15 @@ impl<R: Rows + ?Sized> Rows for &R {
         (**self).visit(columns, range, row)
     }
 
+    fn visit_some(
+        &self,
+        columns: &[FieldName],
+        rows: &[usize],
+        row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()> {
+        (**self).visit_some(columns, rows, row)
+    }
+
     fn texts(&self, column: &FieldName) -> Option<Texts<'_>> {
         (**self).texts(column)
     }

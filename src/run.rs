@@ -486,7 +486,7 @@ impl<'s> Run<'s> {
     /// Takes the next entries from the plan and begins to load their records, unless that is being done.
     ///
     /// No commit of this run has these rows before it has taken them, so it does not matter which of them the records were
-    /// loaded before.
+    /// loaded before. The one exception is a key that was sealed alone: whatever follows for its row seals it as well.
     fn read_ahead(&mut self) -> Result<()> {
         if self.loading.is_some() {
             return Ok(());

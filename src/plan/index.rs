@@ -29,7 +29,8 @@ pub(super) struct Index {
 /// What is known of the rows of one stretch of key hashes.
 ///
 /// The blend of a row is the lower half of its key hash with its hot value in it. It is another one for a row that has
-/// changed; that of one row stands for another in no more cases than two fingerprints are the same.
+/// changed. A look-up compares it with a few others, so one in 2⁶¹ takes a row for another; two fingerprints are the same in
+/// one case of 2⁶⁴.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 struct Line {

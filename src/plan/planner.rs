@@ -47,9 +47,10 @@ const ROWS_FORESEEN: usize = 1 << 26;
 const AT_ONCE: usize = 4096;
 /// Pieces that wait for each other's records.
 const PIECES_AT_ONCE: usize = 64;
-/// Loads that are under way at once, while rows are read and when nothing else is left to do.
+/// Loads that are under way at once while rows are read.
 const LOADS_AT_ONCE: usize = 3;
-const LOADS_AHEAD: usize = 8;
+/// The same when nothing else is left to do.
+const LOADS_AT_THE_END: usize = 8;
 
 /// Compares a source with what the destination has acknowledged, and plans what to send.
 ///
@@ -170,7 +171,7 @@ fn gone_rows<'a>(rows: &[Gone], prior: &'a dyn PriorState) -> BoxStream<'a, Resu
             let states = prior.load_scanned(&rows).await?;
             Ok(part.into_iter().zip(states).collect())
         })
-        .buffered(LOADS_AHEAD)
+        .buffered(LOADS_AT_THE_END)
         .boxed()
 }
 
