@@ -16,8 +16,9 @@ use std::{
 use async_trait::async_trait;
 use futures::StreamExt;
 use reverse_etl::{
-    Activation, Batch, Destination, Error, ErrorKind, Event, FieldSpec, Guards, Limits, Operation, Outcome,
-    Outcomes, Plan, ProblemKind, Record, RejectedPolicy, Report, Result, Run, Share, Target, host::Host,
+    Activation, Batch, Destination, DuplicatePolicy, Error, ErrorKind, Event, FieldSpec, Guards, Limits,
+    Operation, Outcome, Outcomes, Plan, ProblemKind, Record, RejectedPolicy, Report, Result, Run, Share,
+    Target, host::Host,
 };
 
 use crate::fixture::{
@@ -841,4 +842,20 @@ async fn store_that_fails_for_good_is_an_error_with_a_report_and_loses_nothing()
     }
     setup.assert_converges(&crowd(5, "a")).await;
     assert_eq!(setup.people.world().list.len(), 5);
+}
+
+/// Each of them has an entry that seals the key, for the row that is invalid, and one for the row that follows it. With one
+/// row more, some pairs are not loaded together.
+#[tokio::test]
+async fn a_key_may_be_sealed_in_one_load_and_sent_in_the_next() {
+    let setup = Setup::new(Service::Upserts);
+    setup.run(&crowd(200, "a")).await;
+    let invalid = |person: &Record| person.clone().with("name", vec!["a", "list"]);
+    let mut people = crowd(200, "b");
+    for at in (1..people.len()).rev() {
+        people.insert(at, invalid(&people[at]));
+    }
+    let options = setup.options().remove_absent().duplicates(DuplicatePolicy::Last);
+    let report = setup.with(names(), options).run(&people).await.unwrap();
+    assert_eq!((report.counts.invalid, report.outcomes.applied), (199, 200), "{report}");
 }
