@@ -848,7 +848,7 @@ async fn store_that_fails_for_good_is_an_error_with_a_report_and_loses_nothing()
 /// row more, some pairs are not loaded together.
 #[tokio::test]
 async fn a_key_may_be_sealed_in_one_load_and_sent_in_the_next() {
-    let setup = Setup::new(Service::Upserts);
+    let setup = Setup::new(Service::Upserts).limits(Limits::rows(10));
     setup.run(&crowd(200, "a")).await;
     let invalid = |person: &Record| person.clone().with("name", vec!["a", "list"]);
     let mut people = crowd(200, "b");
