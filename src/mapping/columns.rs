@@ -122,11 +122,7 @@ impl<'r> Hasher<'r> {
         self.rows.visit(&columns, rows, &mut |values| {
             others.iter().zip(values).for_each(|(other, value)| unseen[*other] &= value.is_none());
             if !has_keys {
-                hashes.push(
-                    self.mapper
-                        .key(values)
-                        .map_or(Hashed::NONE, |key| self.mapper.hashed_key(key.as_bytes())),
-                );
+                hashes.push(self.mapper.hash_key(values).unwrap_or(Hashed::NONE));
             }
             for ((slot, taken), made) in self.mapper.synced().iter().zip(&mut self.made) {
                 let Ok(place) = others.binary_search(&taken.position()) else { continue };

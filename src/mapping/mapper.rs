@@ -1,6 +1,6 @@
 //! A mapping at work: what the values of a row come to.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, io::Write};
 
 use super::{Column, Feed, Mapping, NullPolicy, packed::PackedValues};
 use crate::{
@@ -131,13 +131,32 @@ impl Mapper {
         Hashed::new(self.prints.key_of(canonical), RowFingerprint::MISSING)
     }
 
+    /// The hash of a row's key, of a row whose fingerprint is not known yet.
+    pub(crate) fn hash_key(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<Hashed, Invalid> {
+        if let Some(Some(ValueRef::Int(number))) = values.first()
+            && let Ok(number) = i64::try_from(*number)
+        {
+            // Keys that are numbers are frequent, and to make a text of each would need memory for it.
+            let mut digits = [0; 20];
+            let mut room = &mut digits[..];
+            let is_whole = write!(room, "{number}").is_ok();
+            let unused = room.len();
+            let text = &digits[..digits.len() - unused];
+            if is_whole && self.is_canonical_key(text) {
+                return Ok(self.hashed_key(text));
+            }
+        }
+        Ok(self.hashed_key(self.key(values)?.as_bytes()))
+    }
+
     /// The hash of a row's key, and the row's fingerprint, which is put together in `scratch`.
     pub(crate) fn hashes(
         &self,
         values: &[Option<ValueRef<'_>>],
         scratch: &mut Pairs,
     ) -> std::result::Result<Hashed, Invalid> {
-        Ok(Hashed::new(self.prints.key(&self.key(values)?), self.row(values, scratch)?))
+        let hashed = self.hash_key(values)?;
+        Ok(Hashed { print: self.row(values, scratch)?.to_u64(), ..hashed })
     }
 
     /// The same of a record, whose values are got by the place of their column.
@@ -151,7 +170,7 @@ impl Mapper {
             Some(Value::Text(key)) if self.is_canonical_key(key.as_bytes()) => {
                 self.hashed_key(key.as_bytes())
             }
-            key => self.hashed_key(self.key(&[key.map(Value::as_ref)])?.as_bytes()),
+            key => self.hash_key(&[key.map(Value::as_ref)])?,
         };
         scratch.clear();
         for (slot, taken) in &self.synced {

@@ -124,7 +124,7 @@ impl Digester {
     pub(super) fn hashes(&self, rows: &dyn Rows, range: Range<usize>) -> Result<Vec<KeyHash>> {
         let mut hashes = Vec::with_capacity(range.len());
         rows.visit(self.mapper.columns(), range, &mut |values| {
-            hashes.extend(self.mapper.key(values).map(|key| self.mapper.prints().key(&key)));
+            hashes.extend(self.mapper.hash_key(values).map(|hashed: Hashed| hashed.key_hash()));
             Ok(())
         })?;
         Ok(hashes)

@@ -250,7 +250,12 @@ impl Seen {
     ) -> impl Iterator<Item = (KeyHash, RowFingerprint)> + 'i {
         let words = self.0.iter().zip((0..).step_by(64));
         let places = words.flat_map(|(bits, first)| {
-            (0..64).filter(move |bit| bits >> bit & 1 == 0).map(move |bit| first + bit)
+            let mut left = !bits;
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros();
+                left &= left.checked_sub(1)?;
+                Some(first + bit as usize)
+            })
         });
         places.take_while(|at| *at < index.len()).map(|at| {
             let row = index.hashed(at);

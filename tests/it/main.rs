@@ -12,6 +12,7 @@ mod plan;
 mod process;
 mod programs;
 mod promises;
+mod reading;
 mod run;
 mod threads;
 mod watch;

@@ -6,7 +6,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use futures::executor::block_on;
+use futures::{TryStreamExt, executor::block_on};
 use proptest::{collection::vec, prelude::*};
 use tempfile::TempDir;
 
@@ -432,6 +432,10 @@ fn a_row_without_its_record_is_damage() {
         let store = place.open();
         assert!(is_damage(&block_on(store.load(&[KeyHash::from_u128(last)])).unwrap_err()), "{name}");
         assert!(block_on(store.load(&[KeyHash::from_u128(0)])).is_ok(), "{name}");
+        if ["recent", "bad hot"].contains(&name) {
+            let scanned: Result<Vec<_>> = block_on(store.scan().try_collect());
+            assert!(is_damage(&scanned.unwrap_err()), "{name}");
+        }
         if name != "bad hot" {
             let row = (KeyHash::from_u128(last), RowFingerprint::from_u64(0));
             assert!(is_damage(&block_on(store.load_scanned(&[row])).unwrap_err()), "{name}");
