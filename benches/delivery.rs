@@ -24,7 +24,8 @@ use reverse_etl::{
 #[path = "data/mod.rs"]
 mod data;
 
-type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type Result<T, E = BoxError> = std::result::Result<T, E>;
 
 const ROWS_AT_ONCE: u64 = 16_384;
 const LIST: &str = "Customers";
@@ -50,7 +51,7 @@ fn main() -> Result<()> {
             let on_disk = over_http(RedbStore::open(folder.path().join("state"))?, rows).await?;
             let in_memory = over_http(MemoryStore::default(), rows).await?;
             let alone = alone(&RedbStore::open(folder.path().join("alone"))?, rows).await?;
-            Ok::<_, Box<dyn std::error::Error>>([on_disk, in_memory, alone])
+            Ok::<_, BoxError>([on_disk, in_memory, alone])
         })?;
         for (all, taken) in taken.iter_mut().zip(of_round.into_iter().flatten()) {
             all.push(taken);
@@ -93,7 +94,7 @@ impl fmt::Display for Taken {
 /// Everybody is new, and after that one attribute of everybody changes: a sync of contacts into an account of its own.
 async fn over_http(store: impl StateStore + 'static, rows: u64) -> Result<[Taken; 2]> {
     let mut account = Account::start()?;
-    let credentials = Credentials::oauth2(&account.id, &account.secret);
+    let credentials = Credentials::oauth2(&account.id, account.secret.clone());
     let client = Client::builder(credentials).base_url(&account.url).build()?;
     let contacts = ContactsDestination::new(client).insert_into(LIST);
     let columns = &data::names()[1..];
