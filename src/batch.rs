@@ -47,6 +47,11 @@ impl Batch {
         Self { number: ledger.number(), operation, place, changes, deadline, host, ledger }
     }
 
+    /// Somebody gets it.
+    pub(crate) fn hand_out(&mut self) {
+        self.changes.iter_mut().for_each(|change| change.handed_out += 1);
+    }
+
     /// What is to be done with the rows.
     pub fn operation(&self) -> Operation {
         self.operation

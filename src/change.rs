@@ -107,8 +107,8 @@ pub struct Change {
     pub(crate) on_create: Fields,
     /// How often the row was sent in this run before.
     pub(crate) phase: Phase,
-    /// How often its batch came too late to be sent.
-    pub(crate) delays: u32,
+    /// How often it was handed out in this phase: more than once only if it came too late to be sent.
+    pub(crate) handed_out: u32,
 }
 
 /// Where a row stands in a run that sends it more than once.

@@ -1,9 +1,11 @@
 //! Outcomes: what became of each row of a batch.
 
+use std::fmt;
+
 use crate::{Error, record::FieldName};
 
-/// What became of one row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What became of one row. Its `Debug` does not show what the destination said, which may name keys and values.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The destination acknowledged it.
@@ -21,7 +23,8 @@ pub enum Outcome {
         code: String,
         /// The field that the destination named.
         field: Option<FieldName>,
-        /// What the destination said. Keys and values of the row are blacked out of it before anybody sees it.
+        /// What the destination said. Keys and values of the row are blacked out of it before a [`Problem`](crate::Problem)
+        /// shows it.
         message: String,
     },
     /// It was sent, and nobody knows what became of it.
@@ -47,8 +50,22 @@ impl Outcome {
     }
 }
 
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Applied { created } => f.debug_struct("Applied").field("created", created).finish(),
+            Self::NoMatch => f.write_str("NoMatch"),
+            Self::AlreadyExists => f.write_str("AlreadyExists"),
+            Self::Rejected { field, .. } => {
+                f.debug_struct("Rejected").field("field", field).finish_non_exhaustive()
+            }
+            Self::Unknown => f.write_str("Unknown"),
+            Self::NotAttempted => f.write_str("NotAttempted"),
+        }
+    }
+}
+
 /// One outcome for each row of a batch; only a [`Batch`](crate::Batch) makes one, so none is ever missing.
-#[derive(Debug)]
 #[must_use]
 pub struct Outcomes {
     /// The number of the batch, since those of another one say nothing about its rows.
@@ -103,5 +120,16 @@ impl Outcomes {
     /// Something that the user should know about the row at `index`, without a key or a value in it.
     pub fn note(&mut self, index: usize, text: impl Into<String>) {
         self.notes.push((index, text.into()));
+    }
+}
+
+/// Shows no text of the destination's.
+impl fmt::Debug for Outcomes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outcomes")
+            .field("rows", &self.rows)
+            .field("notes", &self.notes.len())
+            .field("interrupted", &self.interrupted.as_ref().map(Error::kind))
+            .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,9 @@
 //! Every step is one commit: it remembers what has come back, and forgets what goes out next. What is to be sent waits
 //! in a queue for each operation until a batch is full; a row whose earlier request may still take effect waits until
 //! that is over. A row that an update did not find goes into the queue of inserts, if the destination creates records.
+//!
+//! Steps overlap: the next records are loaded while batches are out, and if more batches may be, the next ones are put
+//! together and their commit is begun. None is handed out before its commit is stored.
 
 mod queue;
 mod settle;
@@ -249,25 +252,31 @@ impl<'s> Run<'s> {
     /// earlier request of a row may still take effect. `None`: everything has its outcome, or the run must stop;
     /// [`finish`](Self::finish) says which.
     ///
+    /// While fewer batches are under way than [`Limits::in_flight`] allows, the next one is prepared and announced ahead.
+    /// The hold on the state is renewed by this method and by `finish`: a caller that comes back to neither for longer than
+    /// a request may take (four minutes, unless its [`Limits`] say otherwise) may find that another run has taken over.
+    ///
     /// Cancel-safe: a commit once begun belongs to the run, and is completed by the next call or by `finish`.
     pub async fn next_batch(&mut self) -> Option<Batch> {
+        let mut was_ahead = true;
         loop {
             // While a commit is stored, what has come back is seen to, and the next batch put together.
             self.take_settled();
-            if self.failure.is_none()
-                && let Err(error) = self.prepare()
-            {
-                self.fail(error);
-            }
+            self.prepare();
             self.complete().await;
             self.take_settled();
             if self.failure.is_some() {
                 return None;
             }
-            if let Some(batch) = self.ready.pop_front() {
-                if let Err(error) = self.prepare() {
-                    self.fail(error);
+            if let Some(mut batch) = self.ready.pop_front() {
+                if was_ahead && batch.is_expired() {
+                    // Nobody came for it in time, and nobody was to know of it: its rows are announced anew.
+                    let outcomes = batch.all(&Outcome::NotAttempted);
+                    batch.settle(outcomes);
+                    continue;
                 }
+                batch.hand_out();
+                self.prepare();
                 self.announce_prepared();
                 self.batches += 1;
                 let answered_within =
@@ -276,6 +285,7 @@ impl<'s> Run<'s> {
                     self.host.monotonic().saturating_add(answered_within).max(self.last_answer);
                 return Some(batch);
             }
+            was_ahead = false;
             match self.step().await {
                 Ok(true) => {}
                 Ok(false) => return None,
@@ -326,6 +336,9 @@ impl<'s> Run<'s> {
     ///
     /// Batches that are still under way are waited for until their answers can no longer come.
     ///
+    /// To a state that is damaged, or that another run has taken over, nothing more is written: a hold on a damaged one runs
+    /// out by itself, within minutes.
+    ///
     /// # Errors
     /// What the run had to stop for; [`Error::report`] says how far it came.
     pub async fn finish(mut self) -> Result<Report> {
@@ -334,8 +347,8 @@ impl<'s> Run<'s> {
         let over = self.last_answer;
         while self.ledger.count_open() > 0 && self.host.monotonic() < over {
             let now = self.host.monotonic();
-            let pause = over.min(self.renewed + RENEWED_EVERY).saturating_sub(now);
-            self.comes_back_within(pause).await;
+            let until = if self.may_store() { over.min(self.renewed + RENEWED_EVERY) } else { over };
+            self.comes_back_within(until.saturating_sub(now)).await;
             self.take_settled();
             if self.is_renewal_due() && self.may_store() {
                 self.begin(Vec::new());
@@ -358,12 +371,13 @@ impl<'s> Run<'s> {
         let planned = self.head.counts.planned();
         self.outcomes.not_attempted = planned.saturating_sub(self.outcomes.total());
         self.resolved.not_attempted = self.head.counts.resolved.saturating_sub(self.resolved.total());
+        // Rows that are left to the next run because it was told so are no early end.
+        let left = if self.head.leave_late { self.late.len() as u64 } else { 0 };
         let report = Report {
             sync: mem::take(&mut self.head.identity),
-            // Rows that are left to the next run because it was told so are no early end.
             stopped: self.failure.is_some()
                 || !self.is_loaded()
-                || self.outcomes.not_attempted + self.resolved.not_attempted > self.late.len() as u64,
+                || self.outcomes.not_attempted + self.resolved.not_attempted > left,
             counts: mem::take(&mut self.head.counts),
             outcomes: mem::take(&mut self.outcomes),
             resolved: mem::take(&mut self.resolved),
@@ -455,10 +469,10 @@ impl<'s> Run<'s> {
         }
     }
 
-    /// Whether something comes back before `pause` is over.
-    async fn comes_back_within(&mut self, pause: Duration) -> bool {
+    /// Waits until something comes back, at most so long.
+    async fn comes_back_within(&mut self, pause: Duration) {
         let (change, pause) = (pin!(self.ledger.changed()), pin!(self.host.sleep(pause)));
-        matches!(select(change, pause).await, Either::Left(_))
+        select(change, pause).await;
     }
 
     fn is_renewal_due(&self) -> bool {
@@ -683,15 +697,25 @@ impl<'s> Run<'s> {
     }
 
     /// Puts the next batches together if more may be under way, without waiting for anything.
-    fn prepare(&mut self) -> Result<()> {
-        while self.prepared.is_empty() && self.ledger.count_open() < self.limits.in_flight {
-            self.prepared = self.form()?;
-            let is_at_end = !self.prepared.is_empty() || self.is_loaded();
-            if is_at_end || self.fill().now_or_never().transpose()?.is_none() {
-                break;
+    fn prepare(&mut self) {
+        while self.failure.is_none()
+            && self.prepared.is_empty()
+            && self.dirty.len() < ROWS_A_COMMIT
+            && self.ledger.count_open() < self.limits.in_flight
+        {
+            let is_ready = match self.form() {
+                Ok(batches) => {
+                    self.prepared = batches;
+                    !self.prepared.is_empty() || self.is_loaded()
+                }
+                Err(error) => return self.fail(error),
+            };
+            match if is_ready { None } else { self.fill().now_or_never() } {
+                Some(Ok(())) => {}
+                Some(Err(error)) => self.fail(error),
+                None => return,
             }
         }
-        Ok(())
     }
 
     /// Begins to announce the batches that were prepared, as far as that goes without waiting for it.
@@ -721,18 +745,15 @@ impl<'s> Run<'s> {
         self.stored().await;
         let Some(Pending { mut storing, commit, batches, begun }) = self.pending.take() else { return };
         let Some(stored) = Pin::new(&mut storing).take_output() else { return };
+        self.ready.extend(batches);
         match stored {
-            Ok(()) => {
-                self.renewed = begun;
-                self.ready.extend(batches);
-            }
+            Ok(()) => self.renewed = begun,
             Err(error) => {
                 // It is not known whether it was stored; rows are written whole, so writing them again is right either
                 // way, unless somebody else writes by now.
                 for (hash, row) in commit.rows() {
                     self.dirty.entry(hash).or_insert_with(|| row.cloned());
                 }
-                self.ready.extend(batches);
                 // A destination that has moved leaves the state ours, and the hold on it is given back.
                 self.is_lost |= matches!(error.kind(), ErrorKind::StateMoved | ErrorKind::Busy);
                 self.fail(error);

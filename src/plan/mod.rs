@@ -661,7 +661,7 @@ impl Table {
             fields: Fields(fields),
             on_create: Fields(on_create),
             phase: Phase::First,
-            delays: 0,
+            handed_out: 0,
         }
     }
 }

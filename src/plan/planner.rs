@@ -8,7 +8,6 @@ use futures::{
     future,
     stream::{self, BoxStream},
 };
-use hashbrown::HashMap;
 
 use crate::{
     Error, ErrorKind, Result,
@@ -341,15 +340,14 @@ impl<'p> Planner<'p> {
 
     /// Plans rows of which each is looked up on its own.
     async fn load_and_take(&mut self, piece: &Piece<'_>) -> Result<()> {
-        let hashes = self.digester.hashes(piece.chunk.rows(), piece.range.clone())?;
-        let states = self.prior.load(&hashes).await?;
-        let known: HashMap<KeyHash, RowState> =
-            hashes.into_iter().zip(states).filter_map(|(hash, state)| Some((hash, state?))).collect();
-        let index = Index::of(known.iter().map(|(hash, state)| (*hash, state.fingerprint())))?;
-        self.digester.index = Arc::new(index);
+        let mut hashes = self.digester.hashes(piece.chunk.rows(), piece.range.clone())?;
+        hashes.sort_unstable();
+        hashes.dedup();
+        let prints = self.prior.load_fingerprints(&hashes).await?;
+        let known = hashes.into_iter().zip(prints).filter_map(|(hash, print)| Some((hash, print?)));
+        self.digester.index = Arc::new(Index::of(known.collect::<Vec<_>>())?);
         let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
-        let states: Vec<_> =
-            digested.others.iter().map(|other| known.get(&other.keyed()?.hash).cloned()).collect();
+        let states = states(self.prior, &self.digester.index, std::slice::from_ref(&digested)).await?;
         self.take(digested, &mut states.into_iter())
     }
 

@@ -27,11 +27,19 @@ pub(crate) struct Spooler {
     withdrawn: HashSet<u64>,
 }
 
-/// Entries one behind the other, and where each begins.
+/// Entries one behind the other, and where each of them is.
 #[derive(Default)]
 struct Kept {
     bytes: Vec<u8>,
-    starts: Vec<(KeyHash, usize)>,
+    places: Vec<Place>,
+}
+
+/// Where an entry is among the bytes. Of one key, the one that came first is the first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    hash: KeyHash,
+    start: usize,
+    end: usize,
 }
 
 /// A sorted stretch of the file.
@@ -52,25 +60,29 @@ pub(crate) struct Spool {
 
 impl Kept {
     fn push(&mut self, entry: &Entry) -> Result<()> {
-        self.starts.push((entry.hash(), self.bytes.len()));
+        let start = self.bytes.len();
         self.bytes = postcard::to_extend(entry, mem::take(&mut self.bytes)).map_err(spooling)?;
+        self.places.push(Place { hash: entry.hash(), start, end: self.bytes.len() });
         Ok(())
     }
 
     /// Sorts the entries; those of one key stay in the order in which they came.
     fn sort(&mut self) {
-        self.starts.sort_unstable();
+        self.places.sort_unstable();
     }
 
     fn len(&self) -> usize {
-        self.bytes.len() + self.starts.len() * size_of::<(KeyHash, usize)>()
+        self.bytes.len() + self.places.len() * size_of::<Place>()
     }
 
     /// The entry that is the `index`th once they are sorted.
     fn get(&self, index: usize) -> Option<Result<Entry>> {
-        let (_, start) = *self.starts.get(index)?;
-        let bytes = self.bytes.get(start..).unwrap_or_default();
-        Some(postcard::take_from_bytes(bytes).map(|(entry, _)| entry).map_err(spooling))
+        let place = self.places.get(index)?;
+        Some(postcard::from_bytes(self.bytes_of(place)).map_err(spooling))
+    }
+
+    fn bytes_of(&self, place: &Place) -> &[u8] {
+        self.bytes.get(place.start..place.end).unwrap_or_default()
     }
 }
 
@@ -107,13 +119,8 @@ impl Spooler {
         };
         let start = file.seek(SeekFrom::End(0)).map_err(spooling)?;
         let mut out = BufWriter::with_capacity(READ_AT_ONCE, &mut *file);
-        // Where one entry ends another one began, whatever has become of their order.
-        let mut ends: Vec<usize> = self.kept.starts.iter().map(|(_, start)| *start).collect();
-        ends.push(self.kept.bytes.len());
-        ends.sort_unstable();
-        for (_, start) in &self.kept.starts {
-            let end = ends.partition_point(|end| end <= start);
-            let bytes = &self.kept.bytes[*start..ends[end]];
+        for place in &self.kept.places {
+            let bytes = self.kept.bytes_of(place);
             let length = u32::try_from(bytes.len()).map_err(spooling)?;
             out.write_all(&length.to_le_bytes()).and_then(|()| out.write_all(bytes)).map_err(spooling)?;
         }
@@ -122,7 +129,7 @@ impl Spooler {
         let end = file.stream_position().map_err(spooling)?;
         self.runs.push(Run { start, end });
         self.kept.bytes.clear();
-        self.kept.starts.clear();
+        self.kept.places.clear();
         Ok(())
     }
 }
@@ -130,7 +137,7 @@ impl Spooler {
 impl std::fmt::Debug for Spool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Spool")
-            .field("in_memory", &self.kept.starts.len())
+            .field("in_memory", &self.kept.places.len())
             .field("runs", &self.runs)
             .finish_non_exhaustive()
     }

@@ -13,7 +13,7 @@ use crate::{
     run::{Row, Run},
 };
 
-/// How often a row is announced again after its batch came too late to be sent.
+/// How often a row is handed out again after its batch came too late to be sent.
 const DELAYS_MAX: u32 = 3;
 
 /// Batches in a row without any answer, after which the run stops.
@@ -26,7 +26,7 @@ const OUTCOMES_MIN: u64 = 1_000;
 struct Said<'s> {
     keys: &'s Keys,
     why: Option<&'s str>,
-    /// Nothing was sent, since the time for it had passed.
+    /// No error says otherwise than that what was not attempted came too late to be sent.
     is_late: bool,
 }
 
@@ -104,7 +104,7 @@ impl Run<'_> {
     }
 
     /// One row, one event of its record, and one count unless the row goes out once more.
-    fn settle_row(&mut self, operation: Operation, mut change: Change, outcome: Outcome, said: &Said<'_>) {
+    fn settle_row(&mut self, operation: Operation, change: Change, outcome: Outcome, said: &Said<'_>) {
         let hash = change.hash();
         let Some(mut row) = self.in_flight.remove(&hash) else { return };
         let prints = change.prints();
@@ -157,8 +157,7 @@ impl Run<'_> {
             }
             Outcome::NotAttempted => {
                 row.record.not_attempted(prior);
-                if said.is_late && change.delays < DELAYS_MAX && self.failure.is_none() {
-                    change.delays += 1;
+                if said.is_late && change.handed_out <= DELAYS_MAX && self.failure.is_none() {
                     self.put(hash, &mut row);
                     let waiting = self.waiting(change, row);
                     self.enqueue(waiting);
@@ -182,7 +181,7 @@ impl Run<'_> {
     }
 
     fn send_again(&mut self, hash: KeyHash, mut change: Change, mut row: Row, phase: Phase) {
-        change.phase = phase;
+        (change.phase, change.handed_out) = (phase, 0);
         // Whatever doubt there was has ended: the row was not there, or somebody else's is.
         change.entry.place = None;
         self.put(hash, &mut row);

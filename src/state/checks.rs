@@ -21,6 +21,7 @@ macro_rules! store_checks {
             a_commit_is_read_back_by_load_and_scan
             rows_are_loaded_in_the_order_asked
             a_scan_gives_every_row_once
+            rows_that_were_scanned_are_loaded_and_others_are_no_error
             a_row_is_written_whole
             a_deleted_row_is_gone
             a_commit_planned_against_an_older_version_changes_nothing
@@ -118,15 +119,37 @@ pub(super) fn rows_are_loaded_in_the_order_asked(store: &dyn StateStore) {
     block_on(store.commit(&Commit::new(run(), 0, header(None), rows([10, 11, 12])))).unwrap();
     let loaded = block_on(store.load(&[2, 9, 0, 2, 1].map(KeyHash::from_u128))).unwrap();
     assert_eq!(loaded, [Some(row(12)), None, Some(row(10)), Some(row(12)), Some(row(11))]);
+    let prints = block_on(store.load_fingerprints(&[2, 9, 0, 2, 1].map(KeyHash::from_u128))).unwrap();
+    let prints = prints.into_iter().map(|print| print.map(RowFingerprint::to_u64));
+    assert!(prints.eq([Some(12), None, Some(10), Some(12), Some(11)]));
 }
 
 pub(super) fn a_scan_gives_every_row_once(store: &dyn StateStore) {
-    // More than two chunks, and keys at both ends of what there is.
+    // So many that a store may give them in several chunks, and keys at both ends of what there is.
     let mut all = rows((0..150_000).map(|number| number + 2));
     all.push((KeyHash::from_u128(u128::MAX), Some(row(2))));
     let prints: Vec<_> = all.iter().map(|(key, row)| (*key, row.as_ref().unwrap().fingerprint())).collect();
     block_on(store.commit(&Commit::new(run(), 0, header(None), all))).unwrap();
     assert!(scanned(store) == prints);
+}
+
+pub(super) fn rows_that_were_scanned_are_loaded_and_others_are_no_error(store: &dyn StateStore) {
+    let run = run();
+    block_on(store.commit(&Commit::new(run, 0, header(None), rows(10..200)))).unwrap();
+    let before = scanned(store);
+    let loaded = block_on(store.load_scanned(&before)).unwrap();
+    let expected: Vec<_> = rows(10..200).into_iter().map(|(_, row)| row).collect();
+    assert!(loaded == expected);
+    // By now one of them is another one, and one is gone; one was never there.
+    let changed = vec![(before[3].0, Some(row(99))), (before[5].0, None)];
+    block_on(store.commit(&Commit::new(run, 0, header(None), changed))).unwrap();
+    let mut asked = before;
+    asked.push((KeyHash::from_u128(1 << 100), RowFingerprint::from_u64(7)));
+    let loaded = block_on(store.load_scanned(&asked)).unwrap();
+    assert_eq!(loaded.len(), asked.len());
+    for at in [0, 1, 2, 4, 6, 189] {
+        assert!(loaded[at] == expected[at]);
+    }
 }
 
 pub(super) fn a_row_is_written_whole(store: &dyn StateStore) {

@@ -117,6 +117,10 @@ impl PriorState for MemoryStore {
         Ok(self.read(|inner| keys.iter().map(|key| inner.rows.get(key).cloned()).collect()))
     }
 
+    async fn load_fingerprints(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowFingerprint>>> {
+        Ok(self.read(|inner| keys.iter().map(|key| Some(inner.rows.get(key)?.fingerprint())).collect()))
+    }
+
     fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
         let hot = self.write().hot();
         let chunks = (0..hot.len()).step_by(CHUNK);

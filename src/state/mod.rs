@@ -51,7 +51,15 @@ pub trait PriorState: fmt::Debug + Send + Sync {
     /// The rows of these keys, one answer per key in the same order; `None` for a row that is not there.
     async fn load(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>>;
 
-    /// The same for rows that a [`scan`](Self::scan) of this state has given, each as it was given.
+    /// The [`fingerprint`](RowState::fingerprint) of each of these rows, as [`load`](Self::load) gives the rows; most need
+    /// nothing else of theirs.
+    async fn load_fingerprints(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowFingerprint>>> {
+        let rows = self.load(keys).await?.into_iter();
+        Ok(rows.map(|row| row.map(|row| row.fingerprint())).collect())
+    }
+
+    /// The rows whose fingerprints were given by a [`scan`](Self::scan) of this state or by
+    /// [`load_fingerprints`](Self::load_fingerprints), each as it was given.
     ///
     /// A store may rely on it that they are there with this fingerprint, and look for less. What it answers for a row that
     /// was never given, or that has changed since, is of no use, but no error either: whoever asks has to look at the

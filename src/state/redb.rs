@@ -48,6 +48,8 @@ const CURSOR: &str = "cursor";
 
 /// About so many rows are in one chunk of a scan.
 const CHUNK: usize = 64 * 1024;
+/// The most chunks of a scan, whatever the header says of the rows.
+const RANGES_MAX: usize = 1 << 16;
 /// Chunks of a scan that are read at once.
 const CHUNKS_AT_ONCE: usize = 8;
 /// Bytes of pages that a handle keeps in memory. All inner pages of ten million rows fit; a run goes through the rows
@@ -102,6 +104,8 @@ struct Inner {
     recent_keys: Mutex<Option<(Moment, Arc<RecentKeys>)>>,
     /// Rows that are not in blocks, before any is put there.
     recent_min: u64,
+    /// Rows in one chunk of a scan, about.
+    chunk: usize,
 }
 
 /// Why something was not done.
@@ -153,6 +157,7 @@ impl RedbStore {
             reader: Mutex::default(),
             recent_keys: Mutex::default(),
             recent_min: rows::RECENT_MIN,
+            chunk: CHUNK,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -166,18 +171,32 @@ impl RedbStore {
         self
     }
 
+    /// The same store with fewer rows in a chunk.
+    #[cfg(test)]
+    fn with_chunk(mut self, rows: usize) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.chunk = rows;
+        }
+        self
+    }
+
     /// The file, as an absolute path.
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
 
-    async fn load_wanted(&self, wanted: Vec<rows::Wanted>) -> Result<Vec<Option<RowState>>> {
+    /// Looks rows up, each of which may not be there.
+    async fn look_up<W: Send + 'static, T: Send + 'static>(
+        &self,
+        wanted: Vec<W>,
+        look: fn(&ReadTransaction, &[W], Option<&RecentKeys>) -> rows::Result<Vec<Option<T>>>,
+    ) -> Result<Vec<Option<T>>> {
         self.blocking(move |inner| {
             let rows = inner.read(Look::Kept, |state| {
                 let recent_keys = inner.recent_keys(state)?;
-                Ok(rows::load(state, &wanted, recent_keys.as_deref())?)
+                Ok(look(state, &wanted, recent_keys.as_deref())?)
             })?;
-            Ok(rows.unwrap_or_else(|| vec![None; wanted.len()]))
+            Ok(rows.unwrap_or_else(|| wanted.iter().map(|_| None).collect()))
         })
         .await
     }
@@ -188,7 +207,14 @@ impl RedbStore {
         work: impl FnOnce(&Inner) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T> {
         let inner = Arc::clone(&self.inner);
-        let work = move || caught(|| work(&inner)).map_err(|fault| inner.explain(fault));
+        let work = move || {
+            caught(|| work(&inner)).map_err(|fault| {
+                if matches!(fault, Fault::Panicked) {
+                    *locked(&inner.reader) = None;
+                }
+                inner.explain(fault)
+            })
+        };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => runtime.spawn_blocking(work).await.unwrap_or_else(|stopped| {
                 Err(Error::new(ErrorKind::Io, "the runtime was shut down before the state was reached")
@@ -216,11 +242,15 @@ impl PriorState for RedbStore {
     }
 
     async fn load(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>> {
-        self.load_wanted(keys.iter().map(|key| (*key, None)).collect()).await
+        self.look_up(keys.iter().map(|key| (*key, None)).collect(), rows::load).await
+    }
+
+    async fn load_fingerprints(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowFingerprint>>> {
+        self.look_up(keys.to_vec(), rows::load_fingerprints).await
     }
 
     async fn load_scanned(&self, rows: &[(KeyHash, RowFingerprint)]) -> Result<Vec<Option<RowState>>> {
-        self.load_wanted(rows.iter().map(|(key, print)| (*key, Some(*print))).collect()).await
+        self.look_up(rows.iter().map(|(key, print)| (*key, Some(*print))).collect(), rows::load).await
     }
 
     fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
@@ -228,7 +258,7 @@ impl PriorState for RedbStore {
         let begun = self.blocking(|inner| {
             let Some(state) = inner.begin(Look::Kept)? else { return Ok(None) };
             let Some(header) = inner.header(&state.open_table(META)?)? else { return Ok(None) };
-            let ranges = ranges(header.rows);
+            let ranges = ranges(header.rows, inner.chunk);
             let keys = RecentKeys::with_room(rows::recent_rows(&state)?);
             let found = Mutex::new(Found { keys, left: ranges.len() });
             Ok(Some((Arc::new(Scan { state, moment: Moment::of(&header), found }), ranges)))
@@ -312,8 +342,8 @@ enum Look {
 }
 
 /// All key hashes, in stretches that have about a chunk's rows each: a hash is as likely as any other.
-fn ranges(rows: u64) -> Vec<RangeInclusive<u128>> {
-    let bits = (rows / CHUNK as u64).checked_ilog2().map_or(0, |bits| bits + 1);
+fn ranges(rows: u64, chunk: usize) -> Vec<RangeInclusive<u128>> {
+    let bits = (rows / chunk as u64).checked_ilog2().map_or(0, |bits| bits + 1).min(RANGES_MAX.ilog2());
     let width = u128::MAX >> bits;
     let range = |number: u128| {
         let start = number << (128 - bits).min(127);
@@ -619,7 +649,9 @@ impl Inner {
             E::Io(io) if matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) => {
                 return self.damaged(Some(error.into()));
             }
+            // A lock is poisoned where the engine has panicked before.
             E::Corrupted(_)
+            | E::LockPoisoned(_)
             | E::UpgradeRequired(_)
             | E::TableDoesNotExist(_)
             | E::TableIsMultimap(_)
@@ -686,7 +718,7 @@ impl From<CommitError> for Fault {
 
 /// The engine trusts a file that was closed in good order, and its documentation says that it may panic if that file
 /// was altered since. To check every page first would cost a full read at each start, so a panic is taken for what it
-/// says about the file. No handle is used again after one: reads open anew, and a commit closes the writer.
+/// says about the file. A reader is not used again after one, and a commit that fails closes the writer.
 fn caught<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Fault::Panicked))
 }

@@ -384,6 +384,8 @@ struct Commits {
     failing_from: Option<usize>,
     /// Each commit takes its time.
     slow: usize,
+    /// The most rows in one.
+    rows_max: usize,
 }
 
 impl Store {
@@ -412,6 +414,11 @@ impl Store {
 
     pub(crate) fn commits(&self) -> usize {
         self.commits.lock().unwrap().count
+    }
+
+    /// The most rows that one commit wrote.
+    pub(crate) fn rows_max(&self) -> usize {
+        self.commits.lock().unwrap().rows_max
     }
 
     /// The same state for another process.
@@ -452,6 +459,7 @@ impl StateStore for Store {
         let (slow, fails) = {
             let mut commits = self.commits.lock().unwrap();
             commits.count += 1;
+            commits.rows_max = commits.rows_max.max(commit.rows().count());
             let fails_for_good = commits.failing_from.filter(|number| *number <= commits.count);
             let fails = commits.failing.filter(|(number, _)| *number == commits.count);
             (commits.slow, fails.or(fails_for_good.map(|number| (number, false))))

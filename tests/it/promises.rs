@@ -523,6 +523,10 @@ async fn promise_8_no_public_type_shows_what_it_holds() {
     shown.push(format!("{run:?}"));
     let batch = run.next_batch().await.unwrap();
     shown.push(format!("{batch:?} {:?} {:?}", batch.changes(), batch.all(&Outcome::applied())));
+    let mut outcomes = batch.all(&Outcome::rejected("Lovelace", "Ada@shop.test is refused"));
+    outcomes.note(0, "Bob is in no list");
+    outcomes.interrupt(&[1], reverse_etl::Error::new(ErrorKind::Server, "Marylebone is unknown"));
+    shown.push(format!("{outcomes:?} {:?}", outcomes.iter().collect::<Vec<_>>()));
     drop(batch);
     let report = run.finish().await.unwrap();
     shown.push(format!("{report:?} {:?}", setup.store.inner));

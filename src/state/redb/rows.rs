@@ -40,7 +40,7 @@ impl<E: Into<redb::Error>> From<E> for Failure {
     }
 }
 
-type Result<T> = std::result::Result<T, Failure>;
+pub(super) type Result<T> = std::result::Result<T, Failure>;
 
 /// Where key hashes of recent rows lie: to ask here costs less than to look for a row that is in its block.
 #[derive(Debug)]
@@ -86,25 +86,67 @@ pub(super) fn load(
     wanted: &[Wanted],
     recent_keys: Option<&RecentKeys>,
 ) -> Result<Vec<Option<RowState>>> {
-    let recent = state.open_table(RECENT)?;
-    let (hot, cold) = (state.open_table(HOT)?, state.open_table(COLD)?);
-    let mut blocks = Blocks { hot, cold, last_hot: None, last_cold: None };
-    // In the order of the file each of its pages is read once.
-    let mut order: Vec<usize> = (0..wanted.len()).collect();
-    order.sort_unstable_by_key(|&index| wanted[index].0);
-    let mut rows = vec![None; wanted.len()];
-    for index in order {
-        let (key, scanned) = (wanted[index].0.to_u128(), wanted[index].1);
-        let may_be_recent = recent_keys.is_none_or(|keys| keys.may_have(key));
-        rows[index] = match may_be_recent.then(|| recent.get(key)).transpose()?.flatten() {
-            Some(row) => recent_row(row.value())?,
-            None => match scanned.map(|print| blocks.scanned_row(key, print)).transpose()?.flatten() {
-                Some(row) => Some(row),
-                None => blocks.row(key)?,
-            },
-        };
+    let (recent, mut blocks) = (Recent::new(state, recent_keys)?, Blocks::new(state)?);
+    in_order(
+        wanted,
+        |(key, _)| *key,
+        |&(key, scanned)| {
+            if let Some(row) = recent.row(key.to_u128())? {
+                return recent_row(row.value());
+            }
+            match scanned.map(|print| blocks.scanned_row(key.to_u128(), print)).transpose()?.flatten() {
+                Some(row) => Ok(Some(row)),
+                None => blocks.row(key.to_u128()),
+            }
+        },
+    )
+}
+
+/// The hot values of the rows of these keys.
+pub(super) fn load_fingerprints(
+    state: &ReadTransaction,
+    wanted: &[KeyHash],
+    recent_keys: Option<&RecentKeys>,
+) -> Result<Vec<Option<RowFingerprint>>> {
+    let (recent, mut blocks) = (Recent::new(state, recent_keys)?, Blocks::new(state)?);
+    let hot = |key: &KeyHash| match recent.row(key.to_u128())? {
+        Some(row) => Ok(recent_parts(row.value())?.map(|(hot, _)| u64::from_le_bytes(*hot))),
+        None => Ok(blocks.hot(key.to_u128())?.map(|(_, hot)| hot)),
+    };
+    let found = in_order(wanted, |key| *key, hot)?;
+    Ok(found.into_iter().map(|hot| hot.map(RowFingerprint::from_u64)).collect())
+}
+
+/// Looks at each in the order of the file, so that each of its pages is read once.
+fn in_order<W, T>(
+    wanted: &[W],
+    key: impl Fn(&W) -> KeyHash,
+    mut look: impl FnMut(&W) -> Result<Option<T>>,
+) -> Result<Vec<Option<T>>> {
+    let mut order: Vec<(usize, &W)> = wanted.iter().enumerate().collect();
+    order.sort_unstable_by_key(|(_, wanted)| key(wanted));
+    let mut found: Vec<Option<T>> = wanted.iter().map(|_| None).collect();
+    for (at, wanted) in order {
+        found[at] = look(wanted)?;
     }
-    Ok(rows)
+    Ok(found)
+}
+
+/// Looks rows up among the recent ones.
+struct Recent<'k> {
+    table: redb::ReadOnlyTable<u128, &'static [u8]>,
+    keys: Option<&'k RecentKeys>,
+}
+
+impl<'k> Recent<'k> {
+    fn new(state: &ReadTransaction, keys: Option<&'k RecentKeys>) -> Result<Self> {
+        Ok(Self { table: state.open_table(RECENT)?, keys })
+    }
+
+    fn row(&self, key: u128) -> Result<Option<Value>> {
+        let may_be_recent = self.keys.is_none_or(|keys| keys.may_have(key));
+        Ok(if may_be_recent { self.table.get(key)? } else { None })
+    }
 }
 
 /// What the table of recent rows says of a row; `None` if that it was deleted.
@@ -122,25 +164,34 @@ fn row(hot: u64, record: &[u8]) -> Result<RowState> {
 }
 
 /// Looks rows up in blocks, in the order of their keys. It keeps the last blocks: some rows are in the same.
-struct Blocks<T> {
-    hot: T,
-    cold: T,
+struct Blocks {
+    hot: redb::ReadOnlyTable<u128, &'static [u8]>,
+    cold: redb::ReadOnlyTable<u128, &'static [u8]>,
     last_hot: Option<(u128, Value)>,
     last_cold: Option<(u128, Value)>,
 }
 
 type Value = redb::AccessGuard<'static, &'static [u8]>;
 
-impl Blocks<redb::ReadOnlyTable<u128, &'static [u8]>> {
-    fn row(&mut self, key: u128) -> Result<Option<RowState>> {
+impl Blocks {
+    fn new(state: &ReadTransaction) -> Result<Self> {
+        let (hot, cold) = (state.open_table(HOT)?, state.open_table(COLD)?);
+        Ok(Self { hot, cold, last_hot: None, last_cold: None })
+    }
+
+    /// Where a row is in its hot block, and its hot value.
+    fn hot(&mut self, key: u128) -> Result<Option<(usize, u64)>> {
         if self.last_hot.as_ref().is_none_or(|(upper, _)| key > *upper) {
             self.last_hot = block_of(&self.hot, key)?;
         }
-        let Some((_, block)) = &self.last_hot else { return Ok(None) };
-        let rows = HotBlock::new(block.value()).ok_or(Failure::Damaged)?;
+        let Some(rows) = hot_rows(&self.last_hot)? else { return Ok(None) };
         let at = rows.position(key);
-        let Some((_, print)) = rows.get(at).filter(|(found, _)| *found == key) else { return Ok(None) };
+        Ok(rows.get(at).filter(|(found, _)| *found == key).map(|(_, hot)| (at, hot)))
+    }
 
+    fn row(&mut self, key: u128) -> Result<Option<RowState>> {
+        let Some((at, print)) = self.hot(key)? else { return Ok(None) };
+        let Some(rows) = hot_rows(&self.last_hot)? else { return Ok(None) };
         let record = |block: &Option<(u128, Value)>| {
             let (last, block) = block.as_ref()?;
             let block = ColdBlock::new(block.value())?;
@@ -164,6 +215,10 @@ impl Blocks<redb::ReadOnlyTable<u128, &'static [u8]>> {
         let block = ColdBlock::new(block.value()).ok_or(Failure::Damaged)?;
         block.of(key).map(|record| row(print.to_u64(), record)).transpose()
     }
+}
+
+fn hot_rows(block: &Option<(u128, Value)>) -> Result<Option<HotBlock<'_>>> {
+    block.as_ref().map(|(_, block)| HotBlock::new(block.value()).ok_or(Failure::Damaged)).transpose()
 }
 
 /// The block to which a key belongs, by the greatest key of it.

@@ -194,19 +194,40 @@ fn a_reader_works_beside_a_writer() {
 
 #[test]
 fn a_scan_sees_one_state_and_survives_the_end_of_the_run() {
-    let place = Place::with_rows(100_000);
-    let (store, run) = (place.open(), run());
-    block_on(store.commit(&hold(run, 1))).unwrap();
+    let place = Place::new();
+    let (store, run) = (place.open().with_chunk(1_000), run());
+    let spread = |key: u128| KeyHash::from_u128(key << 111);
+    let header = |rows| Header { rows, ..header(Some(lease(run, Duration::from_secs(60)))) };
+    let all = (0..100_000).map(|key| (spread(key), Some(row(7)))).collect();
+    block_on(store.commit(&Commit::new(run, 0, header(100_000), all))).unwrap();
     let mut scan = store.scan();
-    let mut count = block_on(scan.next()).unwrap().unwrap().len();
-    let gone = (0..100_000).map(|key| (KeyHash::from_u128(key), None)).collect();
-    block_on(store.commit(&Commit::new(run, 1, header(None), gone))).unwrap();
+    let mut sizes = vec![block_on(scan.next()).unwrap().unwrap().len()];
+    let gone = (0..100_000).map(|key| (spread(key), None)).collect();
+    block_on(store.commit(&Commit::new(run, 0, header(0), gone))).unwrap();
+    block_on(store.commit(&Commit::new(run, 0, self::header(None), Vec::new()))).unwrap();
     while let Some(chunk) = block_on(scan.next()) {
-        count += chunk.unwrap().len();
+        sizes.push(chunk.unwrap().len());
     }
-    assert_eq!(count, 100_000);
+    assert_eq!(sizes.iter().sum::<usize>(), 100_000);
+    assert!(sizes.len() > 2 * CHUNKS_AT_ONCE, "most chunks are read after the commits");
     drop(scan);
     assert_eq!(scanned(&store), []);
+}
+
+#[test]
+fn chunks_of_a_scan_cover_every_key_hash_once_whatever_the_header_says() {
+    for (rows, chunk, count) in [
+        (0, CHUNK, 1),
+        (65_535, CHUNK, 1),
+        (65_536, CHUNK, 2),
+        (1 << 24, CHUNK, 512),
+        (u64::MAX, 1, RANGES_MAX),
+    ] {
+        let ranges = ranges(rows, chunk);
+        assert_eq!(ranges.len(), count, "{rows} rows");
+        assert_eq!((*ranges[0].start(), *ranges[count - 1].end()), (0, u128::MAX));
+        assert!(ranges.windows(2).all(|pair| *pair[0].end() + 1 == *pair[1].start()));
+    }
 }
 
 #[test]
@@ -492,9 +513,10 @@ proptest! {
     fn rows_are_what_was_written_whether_they_are_in_blocks_or_not(
         commits in vec((any::<bool>(), vec((0_u128..2_000, any::<bool>(), 0_u8..10), 0..400)), 1..20),
         recent_min in 0_u64..600,
+        chunk in prop_oneof![Just(CHUNK), 1..500_usize],
     ) {
         let place = Place::new();
-        let store = place.open().with_recent_min(recent_min);
+        let store = place.open().with_recent_min(recent_min).with_chunk(chunk);
         let mut expected: BTreeMap<KeyHash, RowState> = BTreeMap::new();
         let writer = run();
         let keys: Vec<_> = (0..2_000).flat_map(|number| [number, number << 116]).map(KeyHash::from_u128).collect();
@@ -511,13 +533,15 @@ proptest! {
                     None => expected.remove(key),
                 };
             }
-            let commit = Commit::new(writer, 0, header(None), rows.into_iter().collect());
-            block_on(store.commit(&commit)).unwrap();
+            let header = Header { rows: expected.len() as u64, ..header(None) };
+            block_on(store.commit(&Commit::new(writer, 0, header, rows.into_iter().collect()))).unwrap();
             // The first time it cannot be known where recent rows are, or that was known of the state before.
             for _ in 0..if is_scanned { 2 } else { 1 } {
                 let loaded = block_on(store.load(&keys)).unwrap();
-                for (key, row) in keys.iter().zip(loaded) {
+                let prints = block_on(store.load_fingerprints(&keys)).unwrap();
+                for ((key, row), print) in keys.iter().zip(loaded).zip(prints) {
                     prop_assert!(row.as_ref() == expected.get(key));
+                    prop_assert!(print == expected.get(key).map(RowState::fingerprint));
                 }
                 if is_scanned {
                     let all: Vec<_> = expected.iter().map(|(key, row)| (*key, row.fingerprint())).collect();
