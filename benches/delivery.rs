@@ -1,6 +1,6 @@
 //! How fast rows get from a plan into Emarsys and into the remembered state, and what bounds it.
 //!
-//! `cargo bench --features arrow,redb,sandbox --bench delivery`; with `-- --rows 100000 --rounds 5`. The sandbox is a process of
+//! `cargo bench --features arrow,sandbox --bench delivery`; with `-- --rows 100000 --rounds 5`. The sandbox is a process of
 //! its own, without its request limit. On Linux each side has one core.
 //!
 //! Three ways: over HTTP into a state on disk, which is what a sync does; over HTTP into a state in memory, which leaves out

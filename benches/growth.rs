@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --features arrow --bench growth`; with `-- --rows 10000000 --runs 20`. One size a process, since the most
 //! memory that a process had cannot be taken back. Everything is complete and real: a first run in batches of 1,000, then
-//! runs of 1 % changes, then a run of 1,000 rows; nothing is ever compacted.
+//! runs of 1 % changes; nothing is ever compacted. Then 1,000 rows that have not changed are planned. With `--removes` the
+//! state keeps the keys of the rows, sealed, so that what leaves the source can be removed.
 
 use std::{
     fs::File,
@@ -12,7 +13,7 @@ use std::{
 
 use arrow_array::RecordBatch;
 use redb::{Database, ReadableDatabase, TableDefinition};
-use reverse_etl::{Limits, Mapping, Outcome, PlanOptions, RedbStore, Report, Source, plan};
+use reverse_etl::{Limits, Mapping, Outcome, PlanOptions, PriorState, RedbStore, Report, Source, plan};
 
 #[path = "data/mod.rs"]
 mod data;
@@ -75,6 +76,7 @@ fn main() -> Result<()> {
         let people: Vec<u64> = (0..FEW).map(|number| mix(number + FEW * round) % rows).collect();
         let started = Instant::now();
         store = RedbStore::open(&path)?;
+        sync.runtime.block_on(store.header())?;
         opens.push(started.elapsed());
         let batch = data::batch(Rows::After(runs), people.iter().copied());
         let few = Source::chunks(futures::stream::iter([Ok::<_, std::io::Error>(batch)]));

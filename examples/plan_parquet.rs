@@ -7,7 +7,7 @@
 //! $plan --parquet target/people/current.parquet
 //! ```
 //!
-//! The file is taken for a complete model: what it does not have is removed. `--commit` delivers the plan to a destination
+//! The file may be compressed with zstd or with snappy, or not at all. It is taken for a complete model: what it does not have is removed. `--commit` delivers the plan to a destination
 //! that acknowledges everything, and so fills the state.
 
 use std::{
@@ -16,6 +16,7 @@ use std::{
     num::NonZero,
     ops::Range,
     path::{Path, PathBuf},
+    process::ExitCode,
     thread,
     time::Instant,
 };
@@ -44,6 +45,9 @@ const PARTS_A_THREAD: usize = 2;
 /// Bytes of a plan that stay in memory; what is more goes to a temporary file.
 const PLAN_IN_MEMORY: usize = 16 << 20;
 
+/// Rows that cannot be planned, of which so many are named.
+const PROBLEMS_SHOWN: usize = 10;
+
 /// Rows and pages are made on one thread and dropped on another, which it does without making them wait for each other.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -71,15 +75,25 @@ struct Arguments {
     /// Threads that decode, and threads that compare; by default as many as there are cores.
     #[arg(long)]
     threads: Option<usize>,
-    /// Leaves alone what the file does not have. Then the state keeps no sealed keys.
+    /// Leaves alone what the file does not have. A state of which all runs do so keeps no sealed keys.
     #[arg(long)]
     leave_absent: bool,
 }
 
-fn main() -> Result<(), Error> {
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<(), Error> {
     let arguments = Arguments::parse();
     let threads =
-        arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+        arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get)).max(1);
     // These decode, and read the state. If there were more than cores, they would take the nearest cache from each other.
     let runtime =
         tokio::runtime::Builder::new_current_thread().max_blocking_threads(threads).enable_all().build()?;
@@ -89,7 +103,9 @@ fn main() -> Result<(), Error> {
 async fn run(arguments: Arguments, threads: usize) -> Result<(), Error> {
     let started = Instant::now();
     let options = ArrowReaderOptions::default().with_offset_index_policy(PageIndexPolicy::Optional);
-    let metadata = ArrowReaderMetadata::load(&File::open(&arguments.parquet)?, options)?;
+    let unreadable = |error: Error| format!("{} cannot be read: {error}", arguments.parquet.display());
+    let file = File::open(&arguments.parquet).map_err(|error| unreadable(error.into()))?;
+    let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| unreadable(error.into()))?;
     let columns = metadata.schema().fields().iter().map(|field| field.name().clone());
     let mut mapping = Mapping::new(arguments.key.as_str());
     for column in columns.filter(|column| *column != arguments.key) {
@@ -112,6 +128,19 @@ async fn run(arguments: Arguments, threads: usize) -> Result<(), Error> {
     println!("changed rows  {:>12}", counts.changed);
     println!("changed cells {:>12}", counts.fields - counts.added * mapping.fields().len() as u64);
     println!("removed rows  {:>12}", counts.removed);
+    for (what, rows) in [
+        ("invalid rows", counts.invalid),
+        ("duplicates", counts.duplicate),
+        ("held back", counts.held),
+        ("unremovable", counts.unremovable),
+    ] {
+        if rows > 0 {
+            println!("{what:<13} {rows:>12}");
+        }
+    }
+    for problem in plan.problems().iter().take(PROBLEMS_SHOWN) {
+        println!("{problem}");
+    }
     println!(
         "planned in    {:>12.2} s, {:.0} rows/s",
         planned.as_secs_f64(),

@@ -85,8 +85,9 @@ impl Limits {
         self
     }
 
-    /// The most batches that are under way at once. With more than one, a batch is announced to the state while another is
-    /// sent, and what has come back is remembered meanwhile.
+    /// The most batches that are prepared while others are under way; a caller that asks for one more gets it. With more than
+    /// one, a batch is announced to the state while another is sent, and what has come back is remembered meanwhile. The time
+    /// to send a batch runs from its announcement: one that is not fetched in time is announced anew.
     pub fn in_flight(mut self, batches: usize) -> Self {
         self.in_flight = batches.max(1);
         self

@@ -13,7 +13,7 @@ use crate::record::{Key, Value, ValueRef};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum FieldKind {
-    /// Anything, as it is.
+    /// Anything that JSON can carry, as it is: no number that is not finite, or has more than 64 bits.
     Any,
     /// Text.
     Text {

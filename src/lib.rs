@@ -88,6 +88,7 @@
 //!
 //! | Feature | Default | What it adds |
 //! |---|---|---|
+//! | `arrow` | no | Arrow `RecordBatch`es as rows, read in place |
 //! | `emarsys` | yes | the Emarsys client and destination |
 //! | `redb` | yes | [`RedbStore`]: the state in one embedded file |
 //! | `rustls` | yes | TLS for the Emarsys client by rustls, with the certificates of the platform |
@@ -104,8 +105,8 @@
 //!
 //! # How fast it is
 //!
-//! A row that has not changed costs its two hashes and one look-up, on all cores, and rows that lie in Arrow batches are read
-//! where they lie. Ten million of them are planned from a file in less time than reading and joining them takes a database.
+//! A row that has not changed costs its two hashes and one look-up, on all cores, and rows that lie in Arrow batches (feature
+//! `arrow`) are read where they lie. Ten million of them are planned from a file in less time than reading and joining them takes a database.
 //! The page `pages::speed` has the figures, and says what bounds them.
 //!
 //! # What it does not do

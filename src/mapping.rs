@@ -1,7 +1,7 @@
 //! Mapping: which source column goes into which field, and in which form.
 //!
 //! A mapping is bound to a destination before it is used: then each field has a kind, and each value is converted to
-//! its canonical form, or its row is invalid. A mapping that is not bound takes every value as it is.
+//! its canonical form, or its row is invalid. A mapping that is not bound takes every value that JSON can carry.
 
 mod columns;
 mod mapper;

@@ -46,7 +46,8 @@ impl fmt::Debug for FieldName {
 /// What links a row to a record of the destination, in canonical form: for an e-mail trimmed and in lower case.
 ///
 /// A key is text, also where the source has a number: a row keeps its identity when the same number comes from a CSV
-/// file one day and from a database the next.
+/// file one day and from a database the next. A decimal of a database keeps its places behind the point: `1.00` is not `1`, so
+/// cast keys to whole numbers.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Key(String);
@@ -149,7 +150,9 @@ impl Value {
             },
             serde_json::Value::String(text) => Self::Text(text),
             serde_json::Value::Array(items) => Self::List(items.into_iter().map(Self::from_json).collect()),
-            object @ serde_json::Value::Object(_) => Self::Text(object.to_string()),
+            object @ serde_json::Value::Object(_) => {
+                Self::Text(crate::rows::serialize::in_order(object).to_string())
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 
 #[cfg(feature = "arrow")]
 mod arrow;
-mod serialize;
+pub(crate) mod serialize;
 mod texts;
 
 pub use texts::Texts;
@@ -12,8 +12,8 @@ pub use texts::Texts;
 use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 use futures::{
-    Stream, StreamExt,
-    stream::{self, BoxStream},
+    Stream, StreamExt, TryStreamExt,
+    stream::{self, BoxStream, TryChunksError},
 };
 use serde::Serialize;
 
@@ -26,6 +26,51 @@ use crate::{
 const CHUNK: usize = 1024;
 
 /// A chunk of rows that can be read in place.
+///
+/// A row that has not changed is visited once, for its hash, one that has changed a second time, for its values, and on any
+/// thread. Rows must give the same values each time: the state remembers what was hashed, and what was given then is sent.
+///
+/// ```
+/// use std::ops::Range;
+/// use reverse_etl::{FieldName, Mapping, MemoryStore, PlanOptions, Result, Rows, ValueRef, plan};
+///
+/// /// Two columns, side by side.
+/// struct Scores {
+///     emails: Vec<String>,
+///     points: Vec<i64>,
+/// }
+///
+/// impl Rows for Scores {
+///     fn len(&self) -> usize {
+///         self.emails.len()
+///     }
+///
+///     fn visit(
+///         &self,
+///         columns: &[FieldName],
+///         range: Range<usize>,
+///         row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+///     ) -> Result<()> {
+///         for index in range {
+///             let values = columns.iter().map(|column| match column.as_str() {
+///                 "email" => Some(ValueRef::Text(self.emails[index].as_str().into())),
+///                 "points" => Some(ValueRef::Int(self.points[index].into())),
+///                 _ => None, // or an error that names the column
+///             });
+///             row(&values.collect::<Vec<_>>())?;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # futures::executor::block_on(async {
+/// let scores = Scores { emails: vec!["ada@shop.test".into()], points: vec![120] };
+/// let mapping = Mapping::new("email").map("points", "points");
+/// let plan = plan(&scores, &mapping, &MemoryStore::default(), &PlanOptions::default()).await?;
+/// assert_eq!(plan.counts().added, 1);
+/// # Ok::<(), reverse_etl::Error>(())
+/// # }).unwrap();
+/// ```
 pub trait Rows: Send + Sync {
     /// The number of rows.
     fn len(&self) -> usize;
@@ -35,8 +80,8 @@ pub trait Rows: Send + Sync {
         self.len() == 0
     }
 
-    /// Finds `columns` once, then calls `row` with their values for each row of `range`, in order. `None` stands for
-    /// a value that the row does not have, which is not [`ValueRef::Null`].
+    /// Finds `columns` once, then calls `row` with a value of each of them, for each row of `range`, in order. `None` stands
+    /// for a value that the row does not have, which is not [`ValueRef::Null`].
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if no row can have one of the columns; [`ErrorKind::Source`] if a row cannot be read; and
@@ -201,6 +246,23 @@ struct Mismatched {
     named: usize,
 }
 
+impl TextRows {
+    /// Where a header is missing, the first row stands in its place, and that is about a person: names are not listed.
+    fn no_column(&self, column: &FieldName) -> Error {
+        let letters =
+            |name: &FieldName| name.as_str().chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+        let is_near = |name: &&FieldName| letters(name).eq_ignore_ascii_case(&letters(column));
+        let hint = match self.header.iter().find(is_near) {
+            Some(near) => format!("it has `{near}`: map that one"),
+            None => format!(
+                "none of its {} names is like that: check the mapping, and that the names stand above the rows",
+                self.header.len()
+            ),
+        };
+        Error::config(format!("the source has no column `{column}`; {hint}"))
+    }
+}
+
 impl Rows for TextRows {
     fn len(&self) -> usize {
         self.starts.len()
@@ -215,16 +277,8 @@ impl Rows for TextRows {
         let positions = columns
             .iter()
             .map(|column| {
-                self.header.iter().position(|name| name == column).ok_or_else(|| {
-                    let known: Vec<_> = self.header.iter().map(FieldName::as_str).collect();
-                    // Where the header is missing, the first row stands in its place, and is about a person.
-                    Error::config(if known.iter().any(|name| name.contains('@')) {
-                        format!("the source has no column `{column}`: its header seems to be a row; put names above it")
-                    } else {
-                        let known = known.join(", ");
-                        format!("the source has no column `{column}`; it has: {known}. Map one of these")
-                    })
-                })
+                let position = self.header.iter().position(|name| name == column);
+                position.ok_or_else(|| self.no_column(column))
             })
             .collect::<Result<Vec<_>>>()?;
         let mut values = Vec::with_capacity(positions.len());
@@ -250,6 +304,11 @@ impl Rows for TextRows {
 /// let mut csv = csv::Reader::from_reader("email,code\nada@shop.test,007\n".as_bytes());
 /// let header = csv.headers()?.clone();
 /// let source = Source::text(&header, csv.into_records());
+///
+/// // Chunks of anything that is `Rows`, such as Arrow batches from a query or a file (feature `arrow`).
+/// # use futures::stream;
+/// # let batches = stream::iter([Ok::<_, std::io::Error>(vec![Record::new().with("email", "ada@shop.test")])]);
+/// let source = Source::chunks(batches); // a stream of `Result<RecordBatch, _>`
 /// # Ok::<(), csv::Error>(())
 /// ```
 pub struct Source<'a>(Feed<'a>);
@@ -279,9 +338,9 @@ impl<'a> Source<'a> {
             Ok(row) => record(index, &row),
             Err(error) => Err(unreadable(index, error)),
         });
-        let chunks = records.chunks(CHUNK).map(|chunk| {
-            let chunk = chunk.into_iter().collect::<Result<Vec<_>>>()?;
-            Ok(Arc::new(chunk) as Arc<dyn Rows>)
+        let chunks = records.try_chunks(CHUNK).map(|chunk| match chunk {
+            Ok(chunk) => Ok(Arc::new(chunk) as Arc<dyn Rows>),
+            Err(TryChunksError(_, error)) => Err(error),
         });
         Self(Feed::Owned(chunks.boxed()))
     }
@@ -466,7 +525,7 @@ fn unreadable(index: usize, error: impl Into<BoxError>) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use futures::executor::block_on;
+    use futures::{FutureExt, executor::block_on};
 
     use super::*;
 
@@ -509,10 +568,31 @@ mod tests {
     }
 
     #[test]
-    fn a_text_column_that_does_not_exist_is_named_with_those_that_do() {
-        let error = read(csv("x,y\n1,2\n"), &["z"]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert_eq!(error.to_string(), "the source has no column `z`; it has: x, y. Map one of these");
+    fn a_text_column_that_does_not_exist_is_named_and_a_header_that_is_a_row_is_not_shown() {
+        let told = |text, column| {
+            let error = read(csv(text), &[column]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            error.to_string()
+        };
+        assert_eq!(
+            told("x,First Name\n1,2\n", "first_name"),
+            "the source has no column `first_name`; it has `First Name`: map that one"
+        );
+        let text = told("+43 660 1234567,Lovelace\n+43 660 7654321,Byron\n", "phone");
+        assert!(
+            text.starts_with("the source has no column `phone`; none of its 2 names is like that"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_error_of_a_stream_is_told_at_once_and_not_when_more_rows_come() {
+        let rows = stream::iter([Ok(Record::new().with("a", 1)), Err(std::io::Error::other("gone"))]);
+        let mut pieces = Source::stream(rows.chain(stream::pending())).into_pieces(3);
+        let first = pieces.next().now_or_never().expect("nothing is waited for");
+        assert!(
+            first.unwrap().err().unwrap().to_string().starts_with("row 2 of the source could not be read")
+        );
     }
 
     #[test]

@@ -228,6 +228,8 @@ def main():
         return step(arguments)
     if not arguments.plan:
         parser.error("--plan is missing")
+    if not (arguments.folder / "expected.json").is_file():
+        parser.error(f"{arguments.folder} has no files to compare: make them with the example `make_parquet`")
     expected = json.loads((arguments.folder / "expected.json").read_text())
     expected.pop("rows")
     ours, rivals = Ours(arguments), [Rival(way, arguments) for way in arguments.ways]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Counts;
+use crate::{Error, Result, plan::Counts};
 
 /// A number of rows, or a share of the rows that the state knows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,19 @@ impl Default for Guards {
 }
 
 impl Guards {
+    /// Whether each share is one: no comparison with what is not a number refuses anything.
+    pub(super) fn check(&self) -> Result<()> {
+        let shares = [self.added_max, self.changed_max, self.removed_max, self.rejected_max];
+        let is_share =
+            |share: &Share| !matches!(share, Share::Percent(max) if !(max.is_finite() && *max >= 0.0));
+        if shares.iter().flatten().all(is_share) {
+            return Ok(());
+        }
+        Err(Error::config(
+            "a guard has a share that is no finite number of percent: correct it, or leave the guard out",
+        ))
+    }
+
     /// The fewest rows that a source may have; 1 by default.
     pub fn rows_min(mut self, rows: u64) -> Self {
         self.rows_min = rows;

@@ -281,6 +281,15 @@ impl Plan {
                 break;
             }
             let answers = destination.find(&keys, &[]).await?;
+            if answers.len() != keys.len() {
+                let (given, asked) = (answers.len(), keys.len());
+                return Err(Error::new(
+                    ErrorKind::Undecodable,
+                    format!(
+                        "the destination gave {given} answers where it was asked for {asked} rows: mend its `find`"
+                    ),
+                ));
+            }
             for (answer, (is_missing, row)) in answers.iter().zip(asked) {
                 if answer.is_some() {
                     existing += u64::from(!is_missing);
@@ -322,7 +331,7 @@ impl Plan {
     /// [`ErrorKind::Io`] if `out` cannot be written to; [`ErrorKind::Config`] if the plan was read from a file and
     /// changed, and its state's secret is not known.
     pub fn write_to(&self, out: impl io::Write) -> Result<()> {
-        let mut out = Digested { out: io::BufWriter::new(out), digest: Sha256::new() };
+        let mut out = HashingWriter { out: io::BufWriter::new(out), digest: Sha256::new() };
         lines::write_line(&mut out, &self.head)?;
         let mut entries = 0;
         for entry in self.spool.entries() {
@@ -511,12 +520,12 @@ impl Plan {
 }
 
 /// Writes on, and takes a digest of what it writes.
-struct Digested<W> {
+struct HashingWriter<W> {
     out: W,
     digest: Sha256,
 }
 
-impl<W: io::Write> io::Write for Digested<W> {
+impl<W: io::Write> io::Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
         self.digest.update(bytes.get(..written).unwrap_or_default());

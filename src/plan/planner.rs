@@ -1,20 +1,21 @@
 //! The planner: one pass over the source, one look at the state for each row.
 
-use std::{sync::Arc, time::SystemTime};
+mod absent;
+mod duplicates;
+mod loads;
 
-use futures::{
-    FutureExt, StreamExt, TryStreamExt,
-    channel::mpsc,
-    future,
-    stream::{self, BoxStream},
-};
+use std::{slice, sync::Arc, time::SystemTime};
 
+use futures::{FutureExt, StreamExt, TryStreamExt, channel::mpsc, future};
+
+use self::loads::{answered, states, with_states};
 use crate::{
     Error, ErrorKind, Result,
     change::{ChangeKind, Entry, Rules, Step, Verdict, diff},
     destination::Operation,
     event::{Event, Problem, ProblemKind},
     fingerprint::{Fingerprinter, KeyHash, RowFingerprint, Secret, Slot},
+    host::yield_once,
     mapping::{Invalid, Mapped, Mapper, Mapping, PackedValues},
     plan::{
         Counts, DuplicatePolicy, FORMAT, Head, MissingPolicy, PROBLEMS_KEPT, Plan, PlanOptions,
@@ -30,7 +31,7 @@ use crate::{
     state::{
         Header, PriorState, RowState,
         header::Bytes,
-        record::{Doubt, Mark, Rejection, RowRecord},
+        record::{Rejection, RowRecord},
     },
 };
 
@@ -42,19 +43,10 @@ const LOADED_MIN: u64 = 1024;
 /// Rows that an index makes room for before it has seen them, whatever the state says of itself.
 const ROWS_FORESEEN: usize = 1 << 26;
 
-/// Records that are loaded at once.
-const AT_ONCE: usize = 4096;
-/// Pieces that wait for each other's records.
-const PIECES_AT_ONCE: usize = 64;
-/// Loads that are under way at once while rows are read.
-const LOADS_AT_ONCE: usize = 3;
-/// The same when nothing else is left to do.
-const LOADS_AT_THE_END: usize = 8;
-
 /// Compares a source with what the destination has acknowledged, and plans what to send.
 ///
 /// A mapping that is [bound](Mapping::bind) to a target has values checked and converted, and keys in one form; an
-/// [`Activation`](crate::Activation) binds it. One that is not bound takes everything as it is, and a state belongs to
+/// [`Activation`](crate::Activation) binds it. One that is not bound takes everything that JSON can carry, and a state belongs to
 /// the name of the sync alone: give syncs to different tools different names ([`PlanOptions::sync`]).
 ///
 /// A source that is a full model and one that is an incremental model are planned alike: rows that are absent are left
@@ -119,71 +111,6 @@ enum Lookup {
     Index(Seen),
 }
 
-/// Pieces that follow each other, and the records of those of their rows that differ.
-type Loaded = (Vec<Digested>, Vec<Option<RowState>>);
-
-/// Has the records of some pieces loaded while those before them are planned.
-fn with_states<'a>(
-    pieces: BoxStream<'a, Result<Digested>>,
-    prior: &'a dyn PriorState,
-    index: Arc<Index>,
-) -> BoxStream<'a, Result<Loaded>> {
-    gathered(pieces)
-        .map(move |pieces| {
-            let index = Arc::clone(&index);
-            async move {
-                let pieces = pieces?;
-                let states = states(prior, &index, &pieces).await?;
-                Ok((pieces, states))
-            }
-        })
-        .buffered(LOADS_AT_ONCE)
-        .boxed()
-}
-
-/// So many pieces together that there are some rows to load: in the order of their keys they share pages of a state.
-fn gathered(pieces: BoxStream<'_, Result<Digested>>) -> BoxStream<'_, Result<Vec<Digested>>> {
-    stream::try_unfold(pieces, async |mut pieces| {
-        let (mut gathered, mut rows): (Vec<Digested>, usize) = (Vec::new(), 0);
-        while rows < AT_ONCE && gathered.len() < PIECES_AT_ONCE {
-            let Some(digested) = pieces.try_next().await? else { break };
-            rows += digested.others.len();
-            gathered.push(digested);
-        }
-        Ok((!gathered.is_empty()).then_some((gathered, pieces)))
-    })
-    .boxed()
-}
-
-/// A row of the state, and whether it is gone from the source, and not only invalid there.
-type Gone = ((KeyHash, RowFingerprint), bool);
-
-/// The same with its record.
-type LoadedGone = (Gone, Option<RowState>);
-
-/// Loads the records of these rows.
-fn gone_rows<'a>(rows: &[Gone], prior: &'a dyn PriorState) -> BoxStream<'a, Result<Vec<LoadedGone>>> {
-    let parts: Vec<Vec<_>> = rows.chunks(AT_ONCE).map(<[_]>::to_vec).collect();
-    stream::iter(parts)
-        .map(async |part: Vec<Gone>| {
-            let rows: Vec<_> = part.iter().map(|(row, _)| *row).collect();
-            let states = prior.load_scanned(&rows).await?;
-            Ok(part.into_iter().zip(states).collect())
-        })
-        .buffered(LOADS_AT_THE_END)
-        .boxed()
-}
-
-/// The records of rows that differ, which an index does not have.
-async fn states(prior: &dyn PriorState, index: &Index, pieces: &[Digested]) -> Result<Vec<Option<RowState>>> {
-    let place = |other: &Other| other.keyed().and_then(|keyed| keyed.place);
-    let others = || pieces.iter().flat_map(|piece| &piece.others);
-    let rows: Vec<_> = others().filter_map(place).map(|place| index.row(place)).collect();
-    let states = if rows.is_empty() { Vec::new() } else { prior.load_scanned(&rows).await? };
-    let mut states = states.into_iter();
-    Ok(others().map(|other| place(other).and_then(|_| states.next().flatten())).collect())
-}
-
 /// The values of these slots, each on its own.
 fn owned(values: &PackedValues, is_wanted: impl Fn(&Slot) -> bool) -> Vec<(Slot, Value)> {
     let wanted = values.iter().filter(|(slot, _)| is_wanted(slot));
@@ -214,6 +141,7 @@ impl<'p> Planner<'p> {
                 "this destination does not offer removal: leave out `remove_absent`, or send to one that does",
             ));
         }
+        options.guards.check()?;
         let header = prior.header().await?;
         let (secret, is_generated) = match &header {
             Some(header) => {
@@ -296,6 +224,7 @@ impl<'p> Planner<'p> {
                 self.scan().await?;
             } else if let Some(piece) = pieces.next().await.transpose()? {
                 self.load_and_take(&piece).await?;
+                yield_once().await;
             }
         }
         let prior = self.prior;
@@ -311,7 +240,7 @@ impl<'p> Planner<'p> {
                 for digested in gathered {
                     self.take(digested, &mut states)?;
                     // Others on this thread have their turn in between, and what comes next is seen to.
-                    crate::host::yield_once().await;
+                    yield_once().await;
                 }
             }
             Ok(())
@@ -327,6 +256,7 @@ impl<'p> Planner<'p> {
         let mut chunks = self.prior.scan();
         while let Some(chunk) = chunks.try_next().await? {
             builder.extend(chunk);
+            yield_once().await;
         }
         let index = builder.build()?;
         let mut seen = Seen::none_of(&index);
@@ -343,11 +273,11 @@ impl<'p> Planner<'p> {
         let mut hashes = self.digester.hashes(piece.chunk.rows(), piece.range.clone())?;
         hashes.sort_unstable();
         hashes.dedup();
-        let prints = self.prior.load_fingerprints(&hashes).await?;
+        let prints = answered(self.prior.load_fingerprints(&hashes).await?, hashes.len())?;
         let known = hashes.into_iter().zip(prints).filter_map(|(hash, print)| Some((hash, print?)));
         self.digester.index = Arc::new(Index::of(known.collect::<Vec<_>>())?);
         let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
-        let states = states(self.prior, &self.digester.index, std::slice::from_ref(&digested)).await?;
+        let states = states(self.prior, &self.digester.index, slice::from_ref(&digested)).await?;
         self.take(digested, &mut states.into_iter())
     }
 
@@ -516,83 +446,6 @@ impl<'p> Planner<'p> {
         });
     }
 
-    /// A key came twice. Counts the row, and says whether it takes the place of the first one.
-    fn is_to_be_planned_again(
-        &mut self,
-        hash: KeyHash,
-        print: RowFingerprint,
-        row: u64,
-        first: Met,
-        key: Option<&Key>,
-    ) -> Result<bool> {
-        if first.print == Some(print) && first.counted != Counted::Duplicate {
-            self.head.counts.duplicate += 1;
-            return Ok(false);
-        }
-        Ok(match self.options.duplicates {
-            DuplicatePolicy::Withhold => {
-                self.head.counts.duplicate += 1;
-                self.head.counts.withheld += 1;
-                self.clash(hash, key, first, row)?;
-                false
-            }
-            DuplicatePolicy::First if first.is_valid() => {
-                self.head.counts.duplicate += 1;
-                false
-            }
-            DuplicatePolicy::First | DuplicatePolicy::Last => {
-                self.withdraw(first);
-                true
-            }
-        })
-    }
-
-    /// Two rows of one key differ: the first one is withheld as well.
-    fn clash(&mut self, hash: KeyHash, key: Option<&Key>, first: Met, row: u64) -> Result<()> {
-        if let Some(key) = key
-            && first.is_valid()
-            && first.counted != Counted::Duplicate
-        {
-            self.seal(hash, key.clone(), true)?;
-        }
-        let before = self.head.counts.duplicate;
-        self.withdraw(first);
-        self.head.counts.withheld += self.head.counts.duplicate - before;
-        let counted = if first.counted == Counted::Invalid { Counted::Invalid } else { Counted::Duplicate };
-        self.met.insert(hash, Met { counted, print: None, ..first })?;
-        let earlier = match first.row {
-            0 => "an earlier row".to_owned(),
-            earlier => format!("row {earlier}"),
-        };
-        self.problem(Problem {
-            row: Some(row),
-            kind: ProblemKind::Duplicate,
-            code: None,
-            column: None,
-            field: None,
-            text: format!("has the key of {earlier} and other values: neither is sent; keep one of the two"),
-        });
-        Ok(())
-    }
-
-    /// Takes a row out of its count, which becomes `duplicate`; an invalid one stays what it is.
-    fn withdraw(&mut self, met: Met) {
-        let counts = &mut self.head.counts;
-        match met.counted {
-            Counted::Invalid | Counted::Duplicate => return,
-            Counted::Unchanged => counts.unchanged -= 1,
-            Counted::Held => counts.held -= 1,
-            Counted::Added => counts.added -= 1,
-            Counted::Changed => counts.changed -= 1,
-        }
-        counts.duplicate += 1;
-        counts.fields -= u64::from(met.fields);
-        counts.cleared -= u64::from(met.cleared);
-        if met.row > 0 {
-            self.spooler.withdraw(met.row);
-        }
-    }
-
     /// Plans a row that is not what the state says, and says how it counts.
     fn plan_row(
         &mut self,
@@ -712,79 +565,6 @@ impl<'p> Planner<'p> {
             MissingPolicy::Send => true,
             MissingPolicy::Leave => false,
         }
-    }
-
-    /// Rows that the source does not have: removed if it is complete, resolved if they are in doubt.
-    async fn plan_absent(&mut self) -> Result<()> {
-        let Lookup::Index(seen) = &self.lookup else { return Ok(()) };
-        let resolves = self.resolves();
-        let removes = self.options.remove_absent;
-        let unplanned = |met: &Met| matches!(met.counted, Counted::Invalid | Counted::Duplicate);
-        let index = &self.digester.index;
-        let gone =
-            seen.unseen(index).filter(|(_, hot)| removes || (resolves && *hot == RowFingerprint::LOAD));
-        let mut absent: Vec<Gone> = gone.map(|row| (row, true)).collect();
-        if resolves {
-            let unplanned = self.met.iter().filter(|(_, met)| unplanned(met));
-            let places = unplanned.filter_map(|(hash, _)| index.find(hash));
-            absent.extend(places.map(|place| (index.row(place), false)));
-            absent.sort_unstable_by_key(|((hash, _), _)| *hash);
-        }
-        let mut parts = gone_rows(&absent, self.prior);
-        while let Some(part) = parts.next().await {
-            for (((hash, _), is_gone), state) in part? {
-                if let Some(state) = state {
-                    self.plan_gone(hash, &state.record()?, removes && is_gone)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn plan_gone(&mut self, hash: KeyHash, record: &RowRecord, removes: bool) -> Result<()> {
-        let unsealed = |sealed: &[u8]| self.sealer.open(hash, sealed);
-        if removes {
-            if !record.is_ours() && !record.is_in_doubt() {
-                let expired = record.mark().is_none_or(|mark| mark.until() < self.now);
-                if expired && record.held().is_none() {
-                    let entry = Entry::new(Step::Drop, ChangeKind::Removed, hash, Key::new(""), 0);
-                    self.spooler.push(&entry)?;
-                }
-                return Ok(());
-            }
-            let rejection = record.rejection();
-            let rejected = self.options.rejected;
-            if rejection.is_some_and(|rejection| rejected.holds_back(rejection, 0, true, self.now)) {
-                return Ok(());
-            }
-            let Some(key) = record.sealed_key().map(unsealed).transpose()? else {
-                self.head.counts.unremovable += 1;
-                if record.row().is_some() {
-                    // Should it come back, planning has to look at its record, and sees to its key.
-                    let entry = Entry::new(Step::Unsettle, ChangeKind::Changed, hash, Key::new(""), 0);
-                    self.spooler.push(&entry)?;
-                }
-                return Ok(());
-            };
-            self.head.counts.removed += 1;
-            let mut entry = Entry::new(Step::Send, ChangeKind::Removed, hash, key, 0);
-            entry.known = record.is_known();
-            return self.spooler.push(&entry);
-        }
-        let Some(Doubt::Exists { place: Some(place) }) = record.mark().map(Mark::doubt) else {
-            return Ok(());
-        };
-        if record.rejection().is_some_and(|rejection| rejection.holds_back_key(self.now)) {
-            return Ok(());
-        }
-        let Some(key) = record.sealed_key().map(unsealed).transpose()? else { return Ok(()) };
-        self.head.counts.resolved += 1;
-        let mut entry = Entry::new(Step::Resolve, ChangeKind::Changed, hash, key, 0);
-        entry.known = true;
-        entry.place = Some(place.clone());
-        entry.sent = record.rejection().map_or(0, Rejection::sent);
-        entry.key_only = true;
-        self.spooler.push(&entry)
     }
 
     fn problem(&mut self, problem: Problem) {

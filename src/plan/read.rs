@@ -28,8 +28,8 @@ pub(super) const ROWS_A_PIECE: usize = 8192;
 /// Fewer rows than this are digested where they are.
 const ROWS_TO_SEND: usize = 512;
 
-/// Pieces for each thread, so that it has the next one at once.
-const PIECES_A_THREAD: usize = 2;
+/// Pieces beside those that the threads have: one that is waited for, and the next one for whoever is done first.
+const PIECES_AHEAD: usize = 2;
 
 /// The pieces that are left, digested on so many threads.
 pub(super) fn digested(
@@ -48,7 +48,7 @@ pub(super) fn digested(
                 Ok(piece) => workers.digest(piece),
                 Err(error) => std::future::ready(Err(error)).boxed(),
             })
-            .buffered(threads.saturating_mul(PIECES_A_THREAD))
+            .buffered(threads + PIECES_AHEAD)
             .boxed()
     }
 }

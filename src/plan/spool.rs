@@ -31,12 +31,12 @@ pub(crate) struct Spooler {
 #[derive(Default)]
 struct Kept {
     bytes: Vec<u8>,
-    places: Vec<Place>,
+    spans: Vec<Span>,
 }
 
 /// Where an entry is among the bytes. Of one key, the one that came first is the first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct Span {
     hash: KeyHash,
     start: usize,
     end: usize,
@@ -62,27 +62,27 @@ impl Kept {
     fn push(&mut self, entry: &Entry) -> Result<()> {
         let start = self.bytes.len();
         self.bytes = postcard::to_extend(entry, mem::take(&mut self.bytes)).map_err(spooling)?;
-        self.places.push(Place { hash: entry.hash(), start, end: self.bytes.len() });
+        self.spans.push(Span { hash: entry.hash(), start, end: self.bytes.len() });
         Ok(())
     }
 
-    /// Sorts the entries; those of one key stay in the order in which they came.
+    /// Sorts the entries; those of one key stay as they came.
     fn sort(&mut self) {
-        self.places.sort_unstable();
+        self.spans.sort_unstable();
     }
 
     fn len(&self) -> usize {
-        self.bytes.len() + self.places.len() * size_of::<Place>()
+        self.bytes.len() + self.spans.len() * size_of::<Span>()
     }
 
     /// The entry that is the `index`th once they are sorted.
     fn get(&self, index: usize) -> Option<Result<Entry>> {
-        let place = self.places.get(index)?;
-        Some(postcard::from_bytes(self.bytes_of(place)).map_err(spooling))
+        let span = self.spans.get(index)?;
+        Some(postcard::from_bytes(self.bytes_of(span)).map_err(spooling))
     }
 
-    fn bytes_of(&self, place: &Place) -> &[u8] {
-        self.bytes.get(place.start..place.end).unwrap_or_default()
+    fn bytes_of(&self, span: &Span) -> &[u8] {
+        self.bytes.get(span.start..span.end).unwrap_or_default()
     }
 }
 
@@ -119,8 +119,8 @@ impl Spooler {
         };
         let start = file.seek(SeekFrom::End(0)).map_err(spooling)?;
         let mut out = BufWriter::with_capacity(READ_AT_ONCE, &mut *file);
-        for place in &self.kept.places {
-            let bytes = self.kept.bytes_of(place);
+        for span in &self.kept.spans {
+            let bytes = self.kept.bytes_of(span);
             let length = u32::try_from(bytes.len()).map_err(spooling)?;
             out.write_all(&length.to_le_bytes()).and_then(|()| out.write_all(bytes)).map_err(spooling)?;
         }
@@ -129,7 +129,7 @@ impl Spooler {
         let end = file.stream_position().map_err(spooling)?;
         self.runs.push(Run { start, end });
         self.kept.bytes.clear();
-        self.kept.places.clear();
+        self.kept.spans.clear();
         Ok(())
     }
 }
@@ -137,7 +137,7 @@ impl Spooler {
 impl std::fmt::Debug for Spool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Spool")
-            .field("in_memory", &self.kept.places.len())
+            .field("in_memory", &self.kept.spans.len())
             .field("runs", &self.runs)
             .finish_non_exhaustive()
     }
@@ -146,7 +146,7 @@ impl std::fmt::Debug for Spool {
 impl Spool {
     /// The entries in the order of their key hashes.
     pub(crate) fn entries(&self) -> Entries {
-        let mut sources = vec![Source::Memory { kept: Arc::clone(&self.kept), next: 0 }];
+        let mut sources = Vec::new();
         if let Some(file) = &self.file {
             let file_run = |run: &Run| {
                 let stretch = Stretch { file: Arc::clone(file), run: *run };
@@ -154,6 +154,8 @@ impl Spool {
             };
             sources.extend(self.runs.iter().map(file_run));
         }
+        // What came last: of one key, entries come in the order in which they were pushed.
+        sources.push(Source::Memory { kept: Arc::clone(&self.kept), next: 0 });
         Entries { sources, heads: BinaryHeap::new(), started: false, withdrawn: Arc::clone(&self.withdrawn) }
     }
 
@@ -305,6 +307,16 @@ mod tests {
 
     fn entry(hash: u128, row: u64) -> Entry {
         Entry::new(Step::Send, ChangeKind::Added, KeyHash::from_u128(hash), Key::new("k"), row)
+    }
+
+    #[test]
+    fn entries_of_one_key_come_in_the_order_in_which_they_were_pushed() {
+        for memory_max in [usize::MAX, 400, 1] {
+            let mut spooler = Spooler::new(memory_max);
+            (1..=10).for_each(|row| spooler.push(&entry(7, row)).unwrap());
+            let rows: Vec<_> = spooler.finish().entries().map(|entry| entry.unwrap().row).collect();
+            assert!(rows.iter().copied().eq(1..=10), "{rows:?}");
+        }
     }
 
     #[test]

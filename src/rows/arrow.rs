@@ -103,8 +103,8 @@ fn visit(
             values.clear();
             values.resize(width * rows.len(), None);
             for (column, cells) in cells.iter().enumerate() {
-                let column = values.iter_mut().skip(column).step_by(width);
-                cells.read(rows.clone(), column)?;
+                let to = values.iter_mut().skip(column).step_by(width);
+                cells.read(rows.clone(), to).map_err(|row| outside(batch, &columns[column], row))?;
             }
             values.chunks(width).try_for_each(&mut *row)?;
         }
@@ -127,6 +127,20 @@ fn column<'a>(batch: &'a RecordBatch, name: &FieldName) -> Result<Cells<'a>> {
             array.data_type()
         ))
     })
+}
+
+/// The error of a value that no calendar has.
+fn outside(batch: &RecordBatch, name: &FieldName, row: usize) -> Error {
+    let kind = batch.column_by_name(name.as_str()).map(|column| column.data_type().to_string());
+    Error::new(
+        ErrorKind::Source,
+        format!(
+            "the column `{name}` of the source, {}, has a value outside of what a calendar has, in row {} of a batch: mend \
+             it, or make it null in the query",
+            kind.unwrap_or_default(),
+            row + 1
+        ),
+    )
 }
 
 type Reader<'a> = Box<dyn Fn(usize) -> Option<ValueRef<'a>> + 'a>;
@@ -220,12 +234,12 @@ impl<'a> Cells<'a> {
         Some(Self::List { array, range: Box::new(range), items: Box::new(items) })
     }
 
-    /// Reads the values of `rows` into `to`.
+    /// Reads the values of `rows` into `to`. The error is the first row whose value is outside of the calendar.
     fn read<'t>(
         &self,
         rows: Range<usize>,
         to: impl Iterator<Item = &'t mut Option<ValueRef<'a>>>,
-    ) -> Result<()>
+    ) -> Result<(), usize>
     where
         'a: 't,
     {
@@ -237,38 +251,27 @@ impl<'a> Cells<'a> {
             Self::Bool(array) => each(*array, cells, |row| ValueRef::Bool(array.value(row))),
             _ => {
                 for (row, to) in cells {
-                    *to = Some(self.value(row)?);
+                    *to = Some(self.value(row).ok_or(row)?);
                 }
             }
         }
         Ok(())
     }
 
-    /// One value.
-    fn value(&self, row: usize) -> Result<ValueRef<'a>> {
-        Ok(match self {
+    /// One value; `None` if it is outside of the calendar.
+    fn value(&self, row: usize) -> Option<ValueRef<'a>> {
+        Some(match self {
             Self::Text(array) if array.is_valid(row) => text(array.value(row)),
             Self::LargeText(array) if array.is_valid(row) => text(array.value(row)),
             Self::TextView(array) if array.is_valid(row) => text(array.value(row)),
             Self::Bool(array) if array.is_valid(row) => ValueRef::Bool(array.value(row)),
-            Self::Other { array, read } if array.is_valid(row) => {
-                return read(row).ok_or_else(|| {
-                    Error::new(
-                        ErrorKind::Source,
-                        format!(
-                            "a value of the type {} in the source lies outside of what a calendar has: mend it, or cast \
-                             it in the query",
-                            array.data_type()
-                        ),
-                    )
-                });
-            }
+            Self::Other { array, read } if array.is_valid(row) => return read(row),
             Self::Dictionary { array, keys, values } if array.is_valid(row) => {
                 return values.value(keys(row));
             }
             Self::List { array, range, items } if array.is_valid(row) => {
-                let items: Result<Vec<Value>> =
-                    range(row).map(|item| Ok(items.value(item)?.into_owned())).collect();
+                let items: Option<Vec<Value>> =
+                    range(row).map(|item| Some(items.value(item)?.into_owned())).collect();
                 ValueRef::List(Cow::Owned(items?))
             }
             _ => ValueRef::Null,

@@ -3,7 +3,7 @@
 //! JSON has no number that is not finite, and writes it as null, which would clear a field. Here it stays what it is, and
 //! the field refuses it.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Serialize, Serializer,
@@ -62,7 +62,22 @@ struct List(Vec<Value>);
 
 /// What is neither a scalar nor a list goes as its JSON text.
 fn json<T: Serialize + ?Sized>(value: &T) -> Result<Value, NoRecord> {
-    serde_json::to_string(value).map(Value::Text).map_err(|_| NoRecord::Failed)
+    let value = serde_json::to_value(value).map_err(|_| NoRecord::Failed)?;
+    Ok(Value::Text(in_order(value).to_string()))
+}
+
+/// The same value, with the names of each object in order: a hash map gives them in another one each time, and its row would
+/// seem to have changed.
+pub(crate) fn in_order(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(values) => {
+            let values: BTreeMap<_, _> =
+                values.into_iter().map(|(name, value)| (name, in_order(value))).collect();
+            serde_json::Value::Object(values.into_iter().collect())
+        }
+        serde_json::Value::Array(values) => values.into_iter().map(in_order).collect(),
+        other => other,
+    }
 }
 
 macro_rules! no_map {
@@ -304,7 +319,7 @@ impl Serializer for Values {
         variant: &'static str,
         value: &T,
     ) -> Result<Value, NoRecord> {
-        json(&std::collections::BTreeMap::from([(variant, value)]))
+        json(&BTreeMap::from([(variant, value)]))
     }
 
     fn serialize_seq(self, length: Option<usize>) -> Result<List, NoRecord> {
@@ -445,7 +460,7 @@ impl SerializeStruct for Nested {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::HashMap;
 
     use super::*;
 
@@ -484,6 +499,22 @@ mod tests {
         assert!(value("tags") == Value::from(vec!["a", "b"]));
         assert!(value("level") == Value::from("Gold"));
         assert!(value("address") == Value::from(r#"{"house":7}"#));
+    }
+
+    #[test]
+    fn equal_maps_are_equal_texts_wherever_they_are_in_a_value() {
+        #[derive(Serialize)]
+        enum Nested {
+            Scores(HashMap<String, HashMap<String, u8>>),
+        }
+        let scores = || (0..50_u8).map(|number| (number.to_string(), number)).collect::<HashMap<_, _>>();
+        let row = || {
+            let nested = (0..50).map(|number| (number.to_string(), scores())).collect();
+            let row = record(&BTreeMap::from([("scores", Nested::Scores(nested))])).unwrap();
+            let Some(Value::Text(text)) = row.get(&"scores".into()) else { panic!("it is text") };
+            text.clone()
+        };
+        assert_eq!(row(), row());
     }
 
     #[test]

@@ -199,6 +199,11 @@ async fn every_guard_says_what_it_saw_and_what_to_do() {
         assert!(plan.refusals()[0].starts_with(says), "{plan}");
         assert!(plan.refusals()[0].contains("waive the guards"), "{plan}");
     }
+    for nonsense in [f64::NAN, f64::INFINITY, -1.0] {
+        let error =
+            with(none().rejected_max(Share::Percent(nonsense))).plan(&crowd(7, "a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+    }
     let exactly = with(none().removed_max(Share::Percent(30.0)).changed_max(Share::Rows(0)));
     assert!(exactly.plan(&crowd(7, "a")).await.unwrap().refusals().is_empty());
 }

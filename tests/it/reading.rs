@@ -1,8 +1,12 @@
 //! What planning asks of a state and of a source, and that it checks what it is given.
 
 use std::{
+    future::Future,
     ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Poll, Waker},
 };
 
 use async_trait::async_trait;
@@ -67,6 +71,140 @@ fn asked(rows: usize, chunk: usize) -> (usize, usize) {
     (state.loaded.into_inner(), state.scans.into_inner())
 }
 
+/// A state that forgets its last answer.
+#[derive(Debug)]
+struct Short(MemoryStore);
+
+#[async_trait]
+impl PriorState for Short {
+    async fn header(&self) -> Result<Option<Header>> {
+        self.0.header().await
+    }
+
+    async fn load(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>> {
+        self.0.load(&keys[1..]).await
+    }
+
+    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+        self.0.scan()
+    }
+}
+
+#[test]
+fn a_state_that_gives_fewer_answers_than_it_was_asked_for_is_an_error() {
+    let before = people(0..100, "Ada");
+    let (state, options) = (Short(known(&before)), PlanOptions::default());
+    let changed = people(0..100, "Bob");
+    let absent: Vec<_> = before[..50].to_vec();
+    for (rows, options) in [
+        (&before, options.clone()),                  // looked up one by one,
+        (&changed, options.clone().remove_absent()), // found by a scan and loaded because they differ,
+        (&absent, options.remove_absent()),          // or because they are gone
+    ] {
+        let error = block_on(plan(rows, &mapping(), &state, &options)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StateDamaged);
+        assert!(error.to_string().contains("mend its `PriorState`"), "{error}");
+    }
+}
+
+/// Polls a plan to its end, and gives the most rows that were read in one poll.
+fn most_read_at_once<T>(plan: impl Future<Output = Result<T>>, read: &AtomicUsize) -> usize {
+    let (mut plan, mut context) = (pin!(plan), Context::from_waker(Waker::noop()));
+    let mut most = 0;
+    loop {
+        let before = read.load(Ordering::Relaxed);
+        let polled = plan.as_mut().poll(&mut context);
+        most = most.max(read.load(Ordering::Relaxed) - before);
+        match polled {
+            Poll::Ready(planned) => {
+                planned.unwrap();
+                return most;
+            }
+            Poll::Pending => std::thread::yield_now(),
+        }
+    }
+}
+
+#[test]
+fn planning_lets_others_have_their_turn_after_some_thousand_rows() {
+    const ROWS: i64 = 200_000;
+    let (store, read) = (known(&people(0..10, "Ada")), AtomicUsize::new(0));
+    let mapping = mapping();
+    let options = PlanOptions::default().threads(2);
+    let counted = |id| {
+        read.fetch_add(1, Ordering::Relaxed);
+        Record::new().with("id", id).with("name", "Ada")
+    };
+    let by_row = plan(Source::iter((0..ROWS).map(counted)), &mapping, &store, &options);
+    assert!(most_read_at_once(by_row, &read) < 50_000);
+    let chunks =
+        (0..ROWS / 400).map(|at| Ok::<_, Error>((at * 400..at * 400 + 400).map(counted).collect::<Vec<_>>()));
+    let in_chunks = plan(Source::chunks(stream::iter(chunks)), &mapping, &store, &options);
+    assert!(most_read_at_once(in_chunks, &read) < 50_000);
+    let rows = Visited { rows: people(0..ROWS, "Ada"), read: &read };
+    assert!(most_read_at_once(plan(&rows, &mapping, &store, &options), &read) < 50_000);
+}
+
+/// Rows that count how many of them are visited.
+struct Visited<'r> {
+    rows: Vec<Record>,
+    read: &'r AtomicUsize,
+}
+
+impl Rows for Visited<'_> {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn visit(
+        &self,
+        columns: &[FieldName],
+        range: Range<usize>,
+        row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()> {
+        self.read.fetch_add(range.len(), Ordering::Relaxed);
+        self.rows.visit(columns, range, row)
+    }
+}
+
+/// Rows whose `visit` panics.
+struct Panicking(usize);
+
+impl Rows for Panicking {
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn visit(
+        &self,
+        _: &[FieldName],
+        _: Range<usize>,
+        _: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()> {
+        panic!("this source is broken")
+    }
+}
+
+#[test]
+fn a_panic_of_a_source_reaches_the_caller_and_the_next_plan_works() {
+    let store = MemoryStore::default();
+    let options = PlanOptions::default().threads(2);
+    for rows in [10, 20_000] {
+        let caught = |source: Source<'_>| {
+            let planned =
+                catch_unwind(AssertUnwindSafe(|| block_on(plan(source, &mapping(), &store, &options))));
+            *planned.unwrap_err().downcast::<&str>().unwrap()
+        };
+        assert_eq!(caught((&Panicking(rows)).into()), "this source is broken");
+        let owned = Source::chunks(stream::iter([Ok::<_, Error>(Panicking(rows))]));
+        assert_eq!(caught(owned), "this source is broken");
+    }
+    assert_eq!(
+        block_on(plan(&people(0..10, "Ada"), &mapping(), &store, &options)).unwrap().counts().added,
+        10
+    );
+}
+
 #[test]
 fn few_rows_are_looked_up_one_by_one() {
     assert_eq!(asked(500, 100), (500, 0));
@@ -112,7 +250,8 @@ impl Rows for Miscounting {
 
 #[test]
 fn rows_that_are_miscounted_by_their_source_are_an_error_and_no_plan() {
-    let people = people(0..100, "Ada");
+    // So many that rows which are owned go to a thread.
+    let people = people(0..700, "Ada");
     let store = known(&people);
     let mut changed = people;
     changed[40] = Record::new().with("id", 40).with("name", "Bob");

@@ -48,8 +48,14 @@ pub(crate) fn deliver(records: &Vec<Record>, mapping: &Mapping, store: &MemorySt
     .unwrap();
 }
 
-fn sync(rows: &[Row], mapping: &Mapping, store: &MemoryStore) {
-    let options = PlanOptions::default().duplicates(DuplicatePolicy::Last);
+/// Whether what the source does not have is removed.
+fn options(policy: DuplicatePolicy, removes: bool) -> PlanOptions {
+    let options = PlanOptions::default().duplicates(policy);
+    if removes { options.remove_absent() } else { options }
+}
+
+fn sync(rows: &[Row], mapping: &Mapping, store: &MemoryStore, removes: bool) {
+    let options = options(DuplicatePolicy::Last, removes);
     deliver(&rows.iter().map(record).collect(), mapping, store, &options);
 }
 
@@ -60,7 +66,8 @@ fn expected(
     rows: &[Row],
     columns: &[usize],
     policy: DuplicatePolicy,
-) -> ([u64; 4], BTreeMap<String, (ChangeKind, Json)>) {
+    removes: bool,
+) -> ([u64; 5], BTreeMap<String, (ChangeKind, Json)>) {
     let mapped = |(_, values): &Row, columns: &[usize]| -> BTreeMap<&str, Option<u8>> {
         columns.iter().filter_map(|column| Some((COLUMNS[*column], values[*column]?))).collect()
     };
@@ -73,6 +80,9 @@ fn expected(
         groups.entry(row.0).or_default().push(mapped(row, columns));
     }
     let ([mut unchanged, mut added, mut changed, mut duplicate], mut sent) = ([0; 4], BTreeMap::new());
+    let absent = acknowledged.keys().filter(|key| removes && !groups.contains_key(key));
+    let absent: BTreeMap<_, _> =
+        absent.map(|key| (key.to_string(), (ChangeKind::Removed, json!({})))).collect();
     for (key, group) in groups {
         let differ = group.iter().any(|row| *row != group[0]);
         let row = match policy {
@@ -101,7 +111,9 @@ fn expected(
         }
         sent.insert(key.to_string(), (kind, fields));
     }
-    ([unchanged, added, changed, duplicate], sent)
+    let removed = absent.len() as u64;
+    sent.extend(absent);
+    ([unchanged, added, changed, removed, duplicate], sent)
 }
 
 /// In place the whole state is read first, in small chunks the first rows are looked up one by one.
@@ -110,7 +122,7 @@ fn a_problem_with_rows_of_one_key_reads_the_same_however_the_state_is_asked() {
     let rows: Vec<Row> = (0..3_000).map(|key| (key, [Some(Some(1)); 4])).collect();
     let mut twice = rows.clone();
     twice.insert(10, (3, [Some(Some(2)); 4]));
-    check(&rows, &twice, &[0, 1, 2], &[0, 1, 2], DuplicatePolicy::Withhold, &[100]).unwrap();
+    check(&rows, &twice, &[0, 1, 2], &[0, 1, 2], (DuplicatePolicy::Withhold, false), &[100]).unwrap();
 }
 
 fn rows(keys: u16, count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Row>> {
@@ -127,22 +139,22 @@ fn check(
     rows: &[Row],
     prior_columns: &[usize],
     columns: &[usize],
-    policy: DuplicatePolicy,
+    (policy, removes): (DuplicatePolicy, bool),
     sizes: &[usize],
 ) -> std::result::Result<(), TestCaseError> {
     let store = MemoryStore::default();
-    sync(prior, &mapping(prior_columns), &store);
+    sync(prior, &mapping(prior_columns), &store, removes);
     let records: Vec<Record> = rows.iter().map(record).collect();
     let planned = |source: Source<'_>, threads: usize| {
-        let options = PlanOptions::default().duplicates(policy).threads(threads);
+        let options = options(policy, removes).threads(threads);
         block_on(plan(source, &mapping(columns), &store, &options)).unwrap()
     };
     let sequential = planned((&records).into(), 1);
     let first = told(&sequential).unwrap();
 
-    let (counts, sent) = expected(prior, prior_columns, rows, columns, policy);
+    let (counts, sent) = expected(prior, prior_columns, rows, columns, policy, removes);
     let found = sequential.counts();
-    prop_assert_eq!([found.unchanged, found.added, found.changed, found.duplicate], counts);
+    prop_assert_eq!([found.unchanged, found.added, found.changed, found.removed, found.duplicate], counts);
     let changes = sequential.changes().map(Result::unwrap);
     let changes: BTreeMap<String, (ChangeKind, Json)> = changes
         .map(|change| (change.key().as_str().to_owned(), (change.kind(), json!(change.fields()))))
@@ -170,15 +182,17 @@ fn check(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
+    /// With removals the state is scanned, else rows are looked up one by one.
     #[test]
     fn a_plan_of_few_rows_is_that_of_a_naive_comparison_however_they_are_read(
         prior in rows(60, 1..100),
         rows in rows(60, 0..200),
         fields_stay in any::<bool>(),
         policy in policies(),
+        removes in any::<bool>(),
         sizes in vec(1..80_usize, 1..10),
     ) {
-        check(&prior, &rows, &[0, 1, 2], if fields_stay { &[0, 1, 2] } else { &[3, 2, 1] }, policy, &sizes)?;
+        check(&prior, &rows, &[0, 1, 2], if fields_stay { &[0, 1, 2] } else { &[3, 2, 1] }, (policy, removes), &sizes)?;
     }
 }
 
@@ -192,8 +206,9 @@ proptest! {
         rows in rows(20_000, 18_000..25_000),
         fields_stay in any::<bool>(),
         policy in policies(),
+        removes in any::<bool>(),
         sizes in vec(1..12_000_usize, 1..5),
     ) {
-        check(&prior, &rows, &[0, 1, 2], if fields_stay { &[0, 1, 2] } else { &[3, 2, 1] }, policy, &sizes)?;
+        check(&prior, &rows, &[0, 1, 2], if fields_stay { &[0, 1, 2] } else { &[3, 2, 1] }, (policy, removes), &sizes)?;
     }
 }

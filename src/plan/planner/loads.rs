@@ -1,0 +1,89 @@
+//! Loads: the records of rows that differ, which an index does not have.
+
+use std::sync::Arc;
+
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+
+use crate::{
+    Error, ErrorKind, Result,
+    host::yield_once,
+    plan::{
+        digest::{Digested, Other},
+        index::Index,
+    },
+    state::{PriorState, RowState},
+};
+
+/// Records that are loaded at once.
+pub(super) const AT_ONCE: usize = 4096;
+/// Pieces that wait for each other's records.
+const PIECES_AT_ONCE: usize = 64;
+/// Loads that are under way at once while rows are read.
+const LOADS_AT_ONCE: usize = 3;
+
+/// Pieces that follow each other, and the records of those of their rows that differ.
+pub(super) type Loaded = (Vec<Digested>, Vec<Option<RowState>>);
+
+/// Has the records of some pieces loaded while those before them are planned.
+pub(super) fn with_states<'a>(
+    pieces: BoxStream<'a, Result<Digested>>,
+    prior: &'a dyn PriorState,
+    index: Arc<Index>,
+) -> BoxStream<'a, Result<Loaded>> {
+    gathered(pieces)
+        .map(move |pieces| {
+            let index = Arc::clone(&index);
+            async move {
+                let pieces = pieces?;
+                let states = states(prior, &index, &pieces).await?;
+                Ok((pieces, states))
+            }
+        })
+        .buffered(LOADS_AT_ONCE)
+        .boxed()
+}
+
+/// So many pieces together that there are some rows to load: in the order of their keys they share pages of a state.
+fn gathered(pieces: BoxStream<'_, Result<Digested>>) -> BoxStream<'_, Result<Vec<Digested>>> {
+    stream::try_unfold(pieces, async |mut pieces| {
+        let (mut gathered, mut rows): (Vec<Digested>, usize) = (Vec::new(), 0);
+        while rows < AT_ONCE && gathered.len() < PIECES_AT_ONCE {
+            let Some(digested) = pieces.try_next().await? else { break };
+            rows += digested.others.len();
+            gathered.push(digested);
+            // Pieces may be there without a wait, and others on this thread have their turn in between.
+            yield_once().await;
+        }
+        Ok((!gathered.is_empty()).then_some((gathered, pieces)))
+    })
+    .boxed()
+}
+
+/// The records of rows that differ, which an index does not have.
+pub(super) async fn states(
+    prior: &dyn PriorState,
+    index: &Index,
+    pieces: &[Digested],
+) -> Result<Vec<Option<RowState>>> {
+    let place = |other: &Other| other.keyed().and_then(|keyed| keyed.place);
+    let others = || pieces.iter().flat_map(|piece| &piece.others);
+    let rows: Vec<_> = others().filter_map(place).map(|place| index.row(place)).collect();
+    let states = if rows.is_empty() { Vec::new() } else { prior.load_scanned(&rows).await? };
+    let mut states = answered(states, rows.len())?.into_iter();
+    Ok(others().map(|other| place(other).and_then(|_| states.next().flatten())).collect())
+}
+
+/// A store's answers, of which there has to be one for each question.
+pub(super) fn answered<T>(answers: Vec<T>, asked: usize) -> Result<Vec<T>> {
+    if answers.len() == asked {
+        return Ok(answers);
+    }
+    let given = answers.len();
+    Err(Error::new(
+        ErrorKind::StateDamaged,
+        format!("the store gave {given} answers where it was asked for {asked} rows: mend its `PriorState`"),
+    ))
+}
