@@ -109,8 +109,8 @@ async fn over_http(store: impl StateStore + 'static, rows: u64) -> Result<[Taken
         taken.push(Taken {
             rows: planned,
             time: started.elapsed(),
-            ours: cpu_time() - ours,
-            sandbox: account.cpu_time()? - sandbox,
+            ours: cpu_time().saturating_sub(ours),
+            sandbox: account.cpu_time()?.saturating_sub(sandbox),
         });
         if report.outcomes.applied != planned {
             return Err(format!("not everything was taken:\n{report}").into());
@@ -130,7 +130,7 @@ async fn alone(store: &RedbStore, rows: u64) -> Result<[Taken; 2]> {
         let planned = plan.counts().planned();
         let (started, ours) = (Instant::now(), cpu_time());
         acknowledge(plan, store).await?;
-        let (time, ours) = (started.elapsed(), cpu_time() - ours);
+        let (time, ours) = (started.elapsed(), cpu_time().saturating_sub(ours));
         taken.push(Taken { rows: planned, time, ours, sandbox: Duration::ZERO });
     }
     taken.try_into().map_err(|_| "there are two runs".into())

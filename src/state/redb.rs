@@ -120,6 +120,9 @@ enum Fault {
     Told(Error),
 }
 
+/// Looks rows up in one state of the file, knowing perhaps where its recent rows are.
+type LookUp<W, T> = fn(&ReadTransaction, &[W], Option<&RecentKeys>) -> rows::Result<Vec<Option<T>>>;
+
 impl RedbStore {
     /// The state in the file at `path`, which need not exist yet.
     ///
@@ -189,7 +192,7 @@ impl RedbStore {
     async fn look_up<W: Send + 'static, T: Send + 'static>(
         &self,
         wanted: Vec<W>,
-        look: fn(&ReadTransaction, &[W], Option<&RecentKeys>) -> rows::Result<Vec<Option<T>>>,
+        look: LookUp<W, T>,
     ) -> Result<Vec<Option<T>>> {
         self.blocking(move |inner| {
             let rows = inner.read(Look::Kept, |state| {

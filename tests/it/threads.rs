@@ -111,9 +111,9 @@ fn expected(
         }
         sent.insert(key.to_string(), (kind, fields));
     }
-    let removed = absent.len() as u64;
+    let gone = absent.len() as u64;
     sent.extend(absent);
-    ([unchanged, added, changed, removed, duplicate], sent)
+    ([unchanged, added, changed, gone, duplicate], sent)
 }
 
 /// In place the whole state is read first, in small chunks the first rows are looked up one by one.

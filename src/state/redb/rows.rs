@@ -184,14 +184,14 @@ impl Blocks {
         if self.last_hot.as_ref().is_none_or(|(upper, _)| key > *upper) {
             self.last_hot = block_of(&self.hot, key)?;
         }
-        let Some(rows) = hot_rows(&self.last_hot)? else { return Ok(None) };
+        let Some(rows) = hot_rows(self.last_hot.as_ref())? else { return Ok(None) };
         let at = rows.position(key);
         Ok(rows.get(at).filter(|(found, _)| *found == key).map(|(_, hot)| (at, hot)))
     }
 
     fn row(&mut self, key: u128) -> Result<Option<RowState>> {
         let Some((at, print)) = self.hot(key)? else { return Ok(None) };
-        let Some(rows) = hot_rows(&self.last_hot)? else { return Ok(None) };
+        let Some(rows) = hot_rows(self.last_hot.as_ref())? else { return Ok(None) };
         let record = |block: &Option<(u128, Value)>| {
             let (last, block) = block.as_ref()?;
             let block = ColdBlock::new(block.value())?;
@@ -217,8 +217,8 @@ impl Blocks {
     }
 }
 
-fn hot_rows(block: &Option<(u128, Value)>) -> Result<Option<HotBlock<'_>>> {
-    block.as_ref().map(|(_, block)| HotBlock::new(block.value()).ok_or(Failure::Damaged)).transpose()
+fn hot_rows(block: Option<&(u128, Value)>) -> Result<Option<HotBlock<'_>>> {
+    block.map(|(_, block)| HotBlock::new(block.value()).ok_or(Failure::Damaged)).transpose()
 }
 
 /// The block to which a key belongs, by the greatest key of it.
