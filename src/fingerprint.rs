@@ -15,6 +15,9 @@
 //! * A **field fingerprint** is SipHash-1-3 with 64 bits of output over the field's slot (2 bytes) and its value.
 //! * A **row fingerprint** is the same, under its own key, over slot and value of every mapped field that is present,
 //!   in ascending order of slots. The results 0 and 1 are reserved, so a result below 2 has its top bit set.
+//! * **What a rejected change sent** is known again by SipHash-1-3 with 64 bits of output, under the key `sent`, over slot
+//!   (2 bytes) and fingerprint (8 bytes) of each of its fields, in ascending order of slots, and for each of its values for
+//!   creation the field's name, written as a text, and the value.
 //!
 //! Type tags and lengths keep `1`, `1.0` and `"1"` apart, and `("ab", "c")` from `("a", "bc")`; an absent value is not
 //! written, a null is, and an empty text is not a null.
@@ -230,7 +233,7 @@ impl Fingerprinter {
     }
 
     /// The fingerprint of what a change sends: its fields, and its values for creation.
-    pub fn sent<'a>(
+    pub(crate) fn sent<'a>(
         &self,
         fields: &[(Slot, u64)],
         on_create: impl Iterator<Item = (&'a str, &'a Value)>,

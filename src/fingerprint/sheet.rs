@@ -39,6 +39,7 @@ impl Sheet {
 
     /// Puts together the pairs of `rows`, of which there are at most [`ROWS`](Self::ROWS), from columns in ascending order
     /// of slots.
+    #[inline]
     pub(crate) fn fill(&mut self, columns: &[PairColumn<'_>], rows: Range<usize>) {
         self.make_room(columns, rows.clone());
         for column in columns {

@@ -251,7 +251,27 @@ fn samples() -> Vec<RowRecord> {
     missing.not_found();
     let mut sent = settled();
     sent.announced(&change, at(300), None);
-    vec![RowRecord::default(), settled(), in_doubt("Customers"), rejected, missing, sent]
+    let mut with_gaps = settled();
+    with_gaps.retain_fields(|slot| slot != WANTED[0].0);
+    with_gaps.applied(&sending(Operation::Update, &[(700, 5)]));
+    let refused = |operation| {
+        let (mut refused, change) = (settled(), sending(operation, &[]));
+        let prior = refused.announced(&change, at(200), None);
+        refused.rejected(&change, "2007", prior, at(150), Backoff::default());
+        refused
+    };
+    let (removal, by_key) = (refused(Operation::Remove), refused(Operation::Update));
+    vec![
+        RowRecord::default(),
+        settled(),
+        in_doubt("Customers"),
+        rejected,
+        missing,
+        sent,
+        with_gaps,
+        removal,
+        by_key,
+    ]
 }
 
 #[test]
