@@ -31,8 +31,10 @@ const ROWS_AT_ONCE: u64 = 16_384;
 const LIST: &str = "Customers";
 
 fn main() -> Result<()> {
+    // Run as a test it only has to work.
+    let is_test = !std::env::args().any(|argument| argument == "--bench");
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let (mut rows, mut rounds) = (100_000, 5);
+    let (mut rows, mut rounds) = if is_test { (500, 1) } else { (100_000, 5) };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--serve" => return serve(),
@@ -41,7 +43,7 @@ fn main() -> Result<()> {
             other => return Err(format!("{other} is unknown: --rows N, --rounds N").into()),
         }
     }
-    take_core(0)?;
+    take_core(0);
     let runtime =
         tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build()?;
     let mut taken: [Vec<Taken>; 6] = Default::default();
@@ -208,7 +210,7 @@ impl Drop for Account {
 
 /// Is the sandbox until nobody is left who could ask it how much time it has used.
 fn serve() -> Result<()> {
-    take_core(1)?;
+    take_core(1);
     let runtime =
         tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build()?;
     runtime.block_on(async {
@@ -240,13 +242,12 @@ fn cpu_time() -> Duration {
 
 /// Stays on this core, with all threads that are begun later.
 #[cfg(target_os = "linux")]
-fn take_core(number: usize) -> Result<()> {
+fn take_core(number: usize) {
     let mut cores = rustix::thread::CpuSet::new();
     cores.set(number);
-    Ok(rustix::thread::sched_setaffinity(None, &cores)?)
+    // Where there is no such core, both sides share what there is.
+    let _ = rustix::thread::sched_setaffinity(None, &cores);
 }
 
 #[cfg(not(target_os = "linux"))]
-fn take_core(_: usize) -> Result<()> {
-    Ok(())
-}
+fn take_core(_: usize) {}
