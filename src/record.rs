@@ -2,7 +2,7 @@
 //!
 //! All of it is about people, so nothing here shows its content through `Debug`, and nothing implements `Display`.
 
-use std::{borrow::Cow, fmt, io::Write, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, io::Write, sync::Arc};
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
@@ -150,9 +150,7 @@ impl Value {
             },
             serde_json::Value::String(text) => Self::Text(text),
             serde_json::Value::Array(items) => Self::List(items.into_iter().map(Self::from_json).collect()),
-            object @ serde_json::Value::Object(_) => {
-                Self::Text(crate::rows::serialize::in_order(object).to_string())
-            }
+            object @ serde_json::Value::Object(_) => Self::Text(in_order(object).to_string()),
         }
     }
 }
@@ -232,6 +230,20 @@ impl Serialize for Value {
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         serde_json::Value::deserialize(deserializer).map(Self::from_json)
+    }
+}
+
+/// The same value, with the names of each object in order: a hash map gives them in another one each time, and its row would
+/// seem to have changed.
+pub(crate) fn in_order(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(values) => {
+            let values: BTreeMap<_, _> =
+                values.into_iter().map(|(name, value)| (name, in_order(value))).collect();
+            serde_json::Value::Object(values.into_iter().collect())
+        }
+        serde_json::Value::Array(values) => values.into_iter().map(in_order).collect(),
+        other => other,
     }
 }
 

@@ -4,7 +4,7 @@
 
 #[cfg(feature = "arrow")]
 mod arrow;
-pub(crate) mod serialize;
+mod serialize;
 mod texts;
 
 pub use texts::Texts;
@@ -28,7 +28,7 @@ const CHUNK: usize = 1024;
 /// A chunk of rows that can be read in place.
 ///
 /// A row that has not changed is visited once, for its hash, one that has changed a second time, for its values, and on any
-/// thread. Rows must give the same values each time: the state remembers what was hashed, and what was given then is sent.
+/// thread. Rows must give the same values each time: the state remembers what was hashed, and the second time's values are sent.
 ///
 /// ```
 /// use std::ops::Range;

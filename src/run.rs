@@ -271,8 +271,7 @@ impl<'s> Run<'s> {
             if let Some(mut batch) = self.ready.pop_front() {
                 if was_ahead && batch.is_expired() {
                     // Nobody came for it in time, and nobody was to know of it: its rows are announced anew.
-                    let outcomes = batch.all(&Outcome::NotAttempted);
-                    batch.settle(outcomes);
+                    batch.fail(Error::new(ErrorKind::Expired, "the time to send a batch has passed"));
                     continue;
                 }
                 batch.hand_out();
@@ -703,14 +702,14 @@ impl<'s> Run<'s> {
             && self.dirty.len() < ROWS_A_COMMIT
             && self.ledger.count_open() < self.limits.in_flight
         {
-            let is_ready = match self.form() {
-                Ok(batches) => {
-                    self.prepared = batches;
-                    !self.prepared.is_empty() || self.is_loaded()
-                }
+            match self.form() {
+                Ok(batches) => self.prepared = batches,
                 Err(error) => return self.fail(error),
-            };
-            match if is_ready { None } else { self.fill().now_or_never() } {
+            }
+            if !self.prepared.is_empty() || self.is_loaded() {
+                return;
+            }
+            match self.fill().now_or_never() {
                 Some(Ok(())) => {}
                 Some(Err(error)) => self.fail(error),
                 None => return,

@@ -64,7 +64,7 @@ impl Guards {
             return Ok(());
         }
         Err(Error::config(
-            "a guard has a share that is no finite number of percent: correct it, or leave the guard out",
+            "a guard has a share that is not a number of percent, 0 or more: correct it, or leave the guard out",
         ))
     }
 

@@ -12,7 +12,7 @@ use serde::{
     },
 };
 
-use crate::record::{FieldName, Record, Value, widened};
+use crate::record::{FieldName, Record, Value, in_order, widened};
 
 /// Why a row is no record. It never says what is in the row: serde's own messages quote values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,20 +64,6 @@ struct List(Vec<Value>);
 fn json<T: Serialize + ?Sized>(value: &T) -> Result<Value, NoRecord> {
     let value = serde_json::to_value(value).map_err(|_| NoRecord::Failed)?;
     Ok(Value::Text(in_order(value).to_string()))
-}
-
-/// The same value, with the names of each object in order: a hash map gives them in another one each time, and its row would
-/// seem to have changed.
-pub(crate) fn in_order(value: serde_json::Value) -> serde_json::Value {
-    match value {
-        serde_json::Value::Object(values) => {
-            let values: BTreeMap<_, _> =
-                values.into_iter().map(|(name, value)| (name, in_order(value))).collect();
-            serde_json::Value::Object(values.into_iter().collect())
-        }
-        serde_json::Value::Array(values) => values.into_iter().map(in_order).collect(),
-        other => other,
-    }
 }
 
 macro_rules! no_map {

@@ -336,6 +336,20 @@ async fn batch_that_was_announced_ahead_and_not_fetched_in_time_is_announced_ane
     assert_eq!((handed_out, report.batches, tally(&report)), (20, 20, [40, 0, 0, 0, 0]));
 }
 
+/// That others were announced anew in between is no answer.
+#[tokio::test]
+async fn three_batches_without_an_answer_stop_a_run_also_if_others_were_not_fetched_in_time() {
+    let setup = Setup::new(Service::Upserts);
+    let mut run = started(&setup, &crowd(9, "a"), Limits::rows(1).in_flight(2)).await;
+    let mut handed_out = 0;
+    while let Some(batch) = run.next_batch().await {
+        handed_out += 1;
+        setup.clock.advance(Duration::from_secs(100));
+        batch.fail(no_answer());
+    }
+    assert_eq!((handed_out, run.finish().await.unwrap_err().kind()), (3, ErrorKind::NoAnswer));
+}
+
 #[tokio::test]
 async fn run_that_is_stopped_while_it_waits_for_late_requests_says_so() {
     let setup = Setup::new(Service::Upserts);

@@ -19,7 +19,7 @@ const HOT_PAGE: usize = 2 * 4096 - 96;
 /// The same in one page: who looks for one record reads no more than that.
 const COLD_PAGE: usize = 4096 - 96;
 
-/// A block is filled to nine tenths and more, not wholly, where the next row does not have to go into it, and so has room for those to come.
+/// A block is not filled wholly where the next row does not have to go into it, and so has room for those to come.
 const HOT_FILL: usize = HOT_PAGE / 10 * 9 / HOT_ROW;
 const COLD_FILL: usize = COLD_PAGE / 100 * 95;
 
