@@ -252,11 +252,14 @@ impl TextRows {
         let letters =
             |name: &FieldName| name.as_str().chars().filter(|c| c.is_alphanumeric()).collect::<String>();
         let is_near = |name: &&FieldName| letters(name).eq_ignore_ascii_case(&letters(column));
-        let hint = match self.header.iter().find(is_near) {
-            Some(near) => format!("it has `{near}`: map that one"),
-            None => format!(
-                "none of its {} names is like that: check the mapping, and that the names stand above the rows",
-                self.header.len()
+        let hint = match (self.header.iter().find(is_near), self.header.len()) {
+            (Some(near), _) => format!("it has `{near}`: map that one"),
+            (None, 1) => {
+                "it has a single one, of another name: check the mapping, and what its cells are parted by"
+                    .to_owned()
+            }
+            (None, names) => format!(
+                "none of its {names} names is like that: check the mapping, and that the names stand above the rows"
             ),
         };
         Error::config(format!("the source has no column `{column}`; {hint}"))
@@ -582,6 +585,11 @@ mod tests {
         assert!(
             text.starts_with("the source has no column `phone`; none of its 2 names is like that"),
             "{text}"
+        );
+        assert_eq!(
+            told("x;y\n1;2\n", "y"),
+            "the source has no column `y`; it has a single one, of another name: check the mapping, and what its cells \
+             are parted by"
         );
     }
 
