@@ -27,7 +27,7 @@ use redb::{
     ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError, TransactionError,
 };
 
-use self::rows::RecentKeys;
+use self::rows::{RecentKeys, RecentMax};
 use crate::{
     BoxError, Error, ErrorKind, Result,
     fingerprint::{KeyHash, RowFingerprint},
@@ -556,7 +556,7 @@ impl Inner {
             });
             let header = commit.admit(found.as_ref(), self.host.wall()).map_err(Fault::Told)?;
             let bytes = header.to_bytes().map_err(Fault::Told)?;
-            let recent_max = self.recent_min.max(header.rows / rows::BLOCKED_TO_RECENT);
+            let recent_max = RecentMax::new(header.rows, self.recent_min);
             let lease = header.lease.map(|lease| lease.run);
             // Known before it is written: should the outcome stay unknown, this lease still counts as ours.
             *leased = lease.or(*leased);

@@ -13,15 +13,22 @@ use std::ops::Range;
 /// Bytes of a row in a hot block.
 const HOT_ROW: usize = 24;
 
-/// What the engine has for one value in two pages of 4 KiB that it reads at once, with some room for its own use. All of these
-/// are read by a scan, which takes fewer calls then.
-const HOT_PAGE: usize = 2 * 4096 - 96;
-/// The same in one page: who looks for one record reads no more than that.
-const COLD_PAGE: usize = 4096 - 96;
+/// Pages of 4 KiB of a hot block. All of them are read by a scan, which takes fewer calls then.
+const HOT_PAGES: usize = 2;
+/// Bytes that the engine needs for itself of the pages of one value: 24 in its present format.
+const ENGINE: usize = 32;
+/// Bytes that a hot block may have.
+const HOT_BYTES: usize = HOT_PAGES * 4096 - ENGINE;
+/// The same of a cold block, which has one page: who looks for one record reads no more than that.
+const COLD_BYTES: usize = 4096 - ENGINE;
 
-/// A block is not filled wholly where the next row does not have to go into it, and so has room for those to come.
-const HOT_FILL: usize = HOT_PAGE / 10 * 9 / HOT_ROW;
-const COLD_FILL: usize = COLD_PAGE / 100 * 95;
+/// Bytes of a cold block that are no row's.
+const COLD_HEAD: usize = 4;
+
+/// Rows that a hot block has room for.
+const HOT_FULL: usize = HOT_BYTES / HOT_ROW;
+/// Rows that are put into it where the next row does not have to go into it: it has room for those to come.
+const HOT_FILL: usize = HOT_FULL / 10 * 9;
 
 /// A row as a block has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +130,7 @@ pub(super) fn hot_block(rows: &[Row<'_>]) -> Vec<u8> {
 }
 
 pub(super) fn cold_block(rows: &[Row<'_>]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(rows.iter().map(|row| cold_bytes(row)).sum::<usize>() + 4);
+    let mut bytes = Vec::with_capacity(rows.iter().map(|row| cold_bytes(row)).sum::<usize>() + COLD_HEAD);
     // A block has few rows.
     bytes.extend_from_slice(&u32::try_from(rows.len()).unwrap_or(u32::MAX).to_le_bytes());
     let mut end = 0;
@@ -145,30 +152,47 @@ fn cold_bytes(row: &Row<'_>) -> usize {
 
 /// How rows that stood in one block are put into blocks. `is_last`: nothing stands behind them, so what comes next is likely
 /// to go behind them, too.
-pub(super) fn hot_ranges(rows: usize, is_last: bool) -> Vec<Range<usize>> {
-    let full = HOT_PAGE / HOT_ROW;
-    let each = if rows <= full {
-        rows
-    } else if is_last {
-        HOT_FILL
-    } else {
-        rows.div_ceil(rows.div_ceil(HOT_FILL))
-    };
-    (0..rows).step_by(each.max(1)).map(|start| start..rows.min(start + each)).collect()
+pub(super) fn hot_ranges(rows: &[Row<'_>], is_last: bool) -> Vec<Range<usize>> {
+    let fits = rows.len() <= HOT_FULL;
+    let even = rows.len().div_ceil(rows.len().div_ceil(HOT_FILL).max(1));
+    let (mut ranges, mut start) = (Vec::new(), 0);
+    while start < rows.len() {
+        let rest = &rows[start..];
+        let many = if fits {
+            rest.len()
+        } else if is_last {
+            filled(rest)
+        } else {
+            rest.len().min(even)
+        };
+        ranges.push(start..start + many);
+        start += many;
+    }
+    ranges
+}
+
+/// How many of these rows are put into one hot block: no more than it has room for, and fewer if the last of its cold blocks
+/// would have next to nothing and yet a page of its own.
+fn filled(rows: &[Row<'_>]) -> usize {
+    if rows.len() <= HOT_FILL {
+        return rows.len();
+    }
+    // With one row more, so that what follows the last cold block that is full is a block, too.
+    let cold = cold_ranges(&rows[..=HOT_FILL]);
+    let full = cold.len() - 1;
+    let fewer = cold.last().map_or(0, |last| last.start);
+    if (HOT_PAGES + full) * HOT_FILL <= (HOT_PAGES + full + 1) * fewer { fewer } else { HOT_FILL }
 }
 
 /// How the rows of a hot block are put into cold blocks.
 pub(super) fn cold_ranges(rows: &[Row<'_>]) -> Vec<Range<usize>> {
-    let bytes: usize = rows.iter().map(cold_bytes).sum();
-    let each = bytes / bytes.div_ceil(COLD_FILL).max(1);
-    let (mut ranges, mut start, mut filled) = (Vec::new(), 0, 0);
+    let (mut ranges, mut start, mut bytes) = (Vec::new(), 0, COLD_HEAD);
     for (at, row) in rows.iter().enumerate() {
-        let with_it = filled + cold_bytes(row);
-        if at > start && (filled >= each || with_it > COLD_PAGE) {
+        if at > start && bytes + cold_bytes(row) > COLD_BYTES {
             ranges.push(start..at);
-            (start, filled) = (at, 0);
+            (start, bytes) = (at, COLD_HEAD);
         }
-        filled += cold_bytes(row);
+        bytes += cold_bytes(row);
     }
     if start < rows.len() {
         ranges.push(start..rows.len());
@@ -233,22 +257,36 @@ mod tests {
                 })
                 .collect();
             for is_last in [false, true] {
-                let ranges = hot_ranges(rows.len(), is_last);
+                let ranges = hot_ranges(&rows, is_last);
                 assert_eq!(
                     ranges.iter().cloned().flatten().collect::<Vec<_>>(),
                     (0..rows.len()).collect::<Vec<_>>()
                 );
                 for range in ranges {
                     let rows = &rows[range];
-                    assert!(hot_block(rows).len() <= HOT_PAGE);
+                    assert!(hot_block(rows).len() <= HOT_BYTES);
                     let ranges = cold_ranges(rows);
                     assert_eq!(
                         ranges.iter().cloned().flatten().collect::<Vec<_>>(),
                         (0..rows.len()).collect::<Vec<_>>()
                     );
-                    assert!(ranges.into_iter().all(|range| cold_block(&rows[range]).len() <= COLD_PAGE + 4));
+                    assert!(ranges.into_iter().all(|range| cold_block(&rows[range]).len() <= COLD_BYTES));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn rows_that_come_in_order_leave_little_of_their_pages_empty() {
+        for length in [60, 75, 90, 105, 200, 500] {
+            let record = vec![0; length];
+            let rows: Vec<Row<'_>> = (0..10_000).map(|key| Row { key, hot: 0, record: &record }).collect();
+            let pages: usize = hot_ranges(&rows, true)
+                .into_iter()
+                .map(|range| HOT_PAGES + cold_ranges(&rows[range]).len())
+                .sum();
+            let content = rows.len() * (HOT_ROW + 4 + length);
+            assert!(pages * 4096 * 100 <= content * 112, "{length}: {pages} pages for {content} bytes");
         }
     }
 }

@@ -20,10 +20,10 @@ pub(super) const HOT: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("h
 /// The last key hash of a block to its records. Those of one hot block may be several, and never belong to two.
 pub(super) const COLD: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("cold");
 
-/// Recent rows before any is put into a block.
-pub(super) const RECENT_MIN: u64 = 16 * 1024;
+/// Recent rows that are left where they are, in any state.
+pub(super) const RECENT_MIN: u64 = 4 * 1024;
 /// One recent row to so many in blocks.
-pub(super) const BLOCKED_TO_RECENT: u64 = 16;
+const BLOCKED_TO_RECENT: u64 = 16;
 /// Recent rows that are put into one block at once.
 const AT_ONCE: usize = 16 * 1024;
 
@@ -288,17 +288,34 @@ pub(super) fn scan(
     Ok(rows)
 }
 
-/// Writes rows; if there are more recent ones than `recent_max` by then, some are put into their blocks: from `cursor` on,
-/// which moves.
+/// How many recent rows there may be.
+#[derive(Clone, Copy)]
+pub(super) struct RecentMax {
+    /// After a commit that writes none. With it a run begins.
+    idle: u64,
+    /// After one that writes some. What a commit replaces takes room until the next one but one is there: a small state would
+    /// grow by what two commits in a row put into blocks.
+    busy: u64,
+}
+
+impl RecentMax {
+    /// Of a state of so many rows.
+    pub(super) fn new(rows: u64, recent_min: u64) -> Self {
+        let idle = recent_min.max(rows / BLOCKED_TO_RECENT);
+        Self { idle, busy: idle.saturating_add(recent_min) }
+    }
+}
+
+/// Writes rows; if there are too many recent ones by then, some are put into their blocks: from `cursor` on, which moves.
 pub(super) fn write<'r>(
     transaction: &WriteTransaction,
     rows: impl Iterator<Item = (KeyHash, Option<&'r RowState>)>,
-    recent_max: u64,
+    recent_max: RecentMax,
     cursor: &mut u128,
 ) -> Result<()> {
     let mut recent = transaction.open_table(RECENT)?;
     let (mut hot, mut cold) = (transaction.open_table(HOT)?, transaction.open_table(COLD)?);
-    let (mut written, mut bytes) = (0_usize, Vec::new());
+    let (mut written, mut bytes) = (0_u64, Vec::new());
     for (key, row) in rows {
         bytes.clear();
         if let Some(row) = row {
@@ -308,9 +325,10 @@ pub(super) fn write<'r>(
         recent.insert(key.to_u128(), &*bytes)?;
         written += 1;
     }
-    // Twice as many as came, so that they become fewer.
-    let mut to_move = 2 * written;
-    while to_move > 0 && recent.len()? > recent_max {
+    // As many as came, so that they do not become more.
+    let RecentMax { idle, busy } = recent_max;
+    let (most, mut to_move) = if written == 0 { (idle, busy - idle) } else { (busy, written) };
+    while to_move > 0 && recent.len()? > most {
         let moved = settle(&mut recent, &mut hot, &mut cold, *cursor)?;
         *cursor = moved.next;
         to_move = to_move.saturating_sub(moved.rows.max(1));
@@ -319,7 +337,7 @@ pub(super) fn write<'r>(
 }
 
 struct Moved {
-    rows: usize,
+    rows: u64,
     /// Where to go on.
     next: u128,
 }
@@ -382,7 +400,7 @@ fn settle(recent: &mut Table<'_>, hot: &mut Table<'_>, cold: &mut Table<'_>, cur
     }
     // If none of its rows is left, its keys belong into the next block.
     hot.remove(upper)?;
-    for range in blocks::hot_ranges(rows.len(), upper == u128::MAX) {
+    for range in blocks::hot_ranges(&rows, upper == u128::MAX) {
         let is_last = range.end == rows.len();
         let rows = &rows[range];
         let Some(last) = rows.last() else { continue };
@@ -395,5 +413,8 @@ fn settle(recent: &mut Table<'_>, hot: &mut Table<'_>, cold: &mut Table<'_>, cur
         }
     }
     recent.retain_in(first..=until, |_, _| false)?;
-    Ok(Moved { rows: newer.len(), next: until.checked_add(1).unwrap_or(0) })
+    Ok(Moved {
+        rows: u64::try_from(newer.len()).unwrap_or(u64::MAX),
+        next: until.checked_add(1).unwrap_or(0),
+    })
 }
