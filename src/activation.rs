@@ -109,7 +109,7 @@ impl Activation {
         let plan = plan.with_defaults(&self.options);
         let header = plan.check_startable(&*self.store).await?;
         let target = self.destination.describe(self.mapping.fields()).await?;
-        plan.check_made_for(&target, self.mapping.fields(), header.as_ref())?;
+        plan.head.check_made_for(&target, self.mapping.fields(), header.as_ref())?;
         let limits = target.limits();
         let mut run = plan.start(&*self.store, limits).await?;
         let mut stop = Box::pin(stop);
