@@ -588,8 +588,8 @@ mod tests {
         );
         assert_eq!(
             told("x;y\n1;2\n", "y"),
-            "the source has no column `y`; it has a single one, of another name: check the mapping, and what its cells \
-             are parted by"
+            "the source has no column `y`; it has a single one, of another name: check the mapping, what its cells are \
+             parted by, and that the name stands above the rows"
         );
     }
 

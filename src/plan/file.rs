@@ -1,6 +1,6 @@
 //! A plan's file: JSON Lines, sealed with the secret of the state that the plan is for.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -60,7 +60,7 @@ impl Plan {
     /// # Errors
     /// [`ErrorKind::Io`] if `out` cannot be written to; [`ErrorKind::Config`] if the plan was read from a file and
     /// changed, and its state's secret is not known.
-    pub fn write_to(&self, out: impl io::Write) -> Result<()> {
+    pub fn write_to(&self, out: impl Write) -> Result<()> {
         let mut out = HashingWriter { out: io::BufWriter::new(out), digest: Sha256::new() };
         write_line(&mut out, &self.head)?;
         let mut entries = 0;
@@ -94,7 +94,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`ErrorKind::Source`] if it is not a plan, or was cut.
-    pub fn read_from(input: impl io::Read) -> Result<Self> {
+    pub fn read_from(input: impl Read) -> Result<Self> {
         let damaged = || Error::new(ErrorKind::Source, "this is not a plan of this version: plan again");
         let cut = || Error::new(ErrorKind::Source, "the plan was cut: entries are missing; plan again");
         let mut lines = io::BufReader::new(input);

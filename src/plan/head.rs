@@ -211,12 +211,12 @@ impl Named {
 
 impl Table {
     pub(crate) fn change(&self, mut entry: Entry) -> Change {
-        let values = std::mem::take(&mut entry.values);
+        let values = mem::take(&mut entry.values);
         let slots = values.iter().map(|(slot, _)| *slot).collect();
         let mut fields = Vec::with_capacity(values.len());
         fields
             .extend(values.into_iter().filter_map(|(slot, value)| Some(self.slots.get(&slot)?.with(value))));
-        let on_create = std::mem::take(&mut entry.on_create).into_iter();
+        let on_create = mem::take(&mut entry.on_create).into_iter();
         let on_create = on_create
             .filter_map(|(place, value)| Some(self.creation.get(usize::from(place))?.with(value)))
             .collect();

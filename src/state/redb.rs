@@ -102,7 +102,7 @@ struct Inner {
     reader: Mutex<Option<ReadOnlyDatabase>>,
     /// What the last scan of all rows found, and in which state of the file.
     recent_keys: Mutex<Option<(Moment, Arc<RecentKeys>)>>,
-    /// Rows that are not in blocks, before any is put there.
+    /// Rows that need not be in blocks, however small the state is.
     recent_min: u64,
     /// Rows in one chunk of a scan, about.
     chunk: usize,

@@ -247,30 +247,23 @@ mod tests {
 
     #[test]
     fn ranges_cover_all_rows_once_and_fit_into_pages() {
-        let record = vec![0; 300];
-        for count in [0, 1, 100, 303, 337, 338, 339, 674, 5000] {
-            let rows: Vec<Row<'_>> = (0..count)
-                .map(|number| Row {
-                    key: number,
-                    hot: 0,
-                    record: &record[..usize::try_from(number).unwrap() % 300],
-                })
-                .collect();
-            for is_last in [false, true] {
-                let ranges = hot_ranges(&rows, is_last);
-                assert_eq!(
-                    ranges.iter().cloned().flatten().collect::<Vec<_>>(),
-                    (0..rows.len()).collect::<Vec<_>>()
-                );
-                for range in ranges {
-                    let rows = &rows[range];
-                    assert!(hot_block(rows).len() <= HOT_BYTES);
-                    let ranges = cold_ranges(rows);
-                    assert_eq!(
-                        ranges.iter().cloned().flatten().collect::<Vec<_>>(),
-                        (0..rows.len()).collect::<Vec<_>>()
-                    );
-                    assert!(ranges.into_iter().all(|range| cold_block(&rows[range]).len() <= COLD_BYTES));
+        let record = vec![0; 5000];
+        let lengths: [fn(usize) -> usize; 3] = [|_| 0, |number| number % 300, |number| 3900 + number % 300];
+        for count in [0, 1, 100, HOT_FILL, HOT_FILL + 1, HOT_FULL, HOT_FULL + 1, 2 * HOT_FULL, 5000] {
+            for length in lengths {
+                let row = |number| Row { key: number as u128, hot: 0, record: &record[..length(number)] };
+                let rows: Vec<Row<'_>> = (0..count).map(row).collect();
+                for is_last in [false, true] {
+                    let ranges = hot_ranges(&rows, is_last);
+                    assert!(ranges.iter().cloned().flatten().eq(0..rows.len()));
+                    for range in ranges {
+                        let rows = &rows[range];
+                        assert!(hot_block(rows).len() <= HOT_BYTES);
+                        let ranges = cold_ranges(rows);
+                        assert!(ranges.iter().cloned().flatten().eq(0..rows.len()));
+                        let fits = |rows: &[Row<'_>]| rows.len() == 1 || cold_block(rows).len() <= COLD_BYTES;
+                        assert!(ranges.into_iter().all(|range| fits(&rows[range])));
+                    }
                 }
             }
         }

@@ -20,7 +20,7 @@ pub(super) const HOT: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("h
 /// The last key hash of a block to its records. Those of one hot block may be several, and never belong to two.
 pub(super) const COLD: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("cold");
 
-/// Recent rows that are left where they are, in any state.
+/// Recent rows that are left where they are in any state, and as many again while a run writes.
 pub(super) const RECENT_MIN: u64 = 4 * 1024;
 /// One recent row to so many in blocks.
 const BLOCKED_TO_RECENT: u64 = 16;
@@ -288,21 +288,21 @@ pub(super) fn scan(
     Ok(rows)
 }
 
-/// How many recent rows there may be.
+/// The number of recent rows above which a commit puts some into blocks.
+///
+/// What two commits in a row replace takes room on the disk, so in a small state not both should replace many blocks: rows that
+/// a run writes are left to a commit that has none, as the one is that takes hold of the state.
 #[derive(Clone, Copy)]
 pub(super) struct RecentMax {
-    /// After a commit that writes none. With it a run begins.
-    idle: u64,
-    /// After one that writes some. What a commit replaces takes room until the next one but one is there: a small state would
-    /// grow by what two commits in a row put into blocks.
-    busy: u64,
+    rows: u64,
+    /// So many more where the commit writes rows itself; and so many are put into blocks by one that does not.
+    spare: u64,
 }
 
 impl RecentMax {
     /// Of a state of so many rows.
     pub(super) fn new(rows: u64, recent_min: u64) -> Self {
-        let idle = recent_min.max(rows / BLOCKED_TO_RECENT);
-        Self { idle, busy: idle.saturating_add(recent_min) }
+        Self { rows: recent_min.max(rows / BLOCKED_TO_RECENT), spare: recent_min }
     }
 }
 
@@ -325,12 +325,15 @@ pub(super) fn write<'r>(
         recent.insert(key.to_u128(), &*bytes)?;
         written += 1;
     }
-    // As many as came, so that they do not become more.
-    let RecentMax { idle, busy } = recent_max;
-    let (most, mut to_move) = if written == 0 { (idle, busy - idle) } else { (busy, written) };
+    let (most, mut to_move) = match written {
+        0 => (recent_max.rows, recent_max.spare),
+        // Twice as many as came, so that they become fewer.
+        _ => (recent_max.rows.saturating_add(recent_max.spare), 2 * written),
+    };
     while to_move > 0 && recent.len()? > most {
         let moved = settle(&mut recent, &mut hot, &mut cold, *cursor)?;
         *cursor = moved.next;
+        // A file that was altered may have none where it says that it has some.
         to_move = to_move.saturating_sub(moved.rows.max(1));
     }
     Ok(())
@@ -344,11 +347,13 @@ struct Moved {
 
 type Table<'t> = redb::Table<'t, u128, &'static [u8]>;
 
-/// Puts the recent rows of one block into it: of the first one from `cursor` on that has any.
+/// Puts the recent rows of one block into it: of the first one from `cursor` on that has any, or of the first one at all.
 fn settle(recent: &mut Table<'_>, hot: &mut Table<'_>, cold: &mut Table<'_>, cursor: u128) -> Result<Moved> {
-    let Some(first) = recent.range(cursor..)?.next().transpose()?.map(|(key, _)| key.value()) else {
-        return Ok(Moved { rows: 0, next: 0 });
+    let next = match recent.range(cursor..)?.next() {
+        Some(next) => Some(next?),
+        None => recent.first()?,
     };
+    let Some(first) = next.map(|(key, _)| key.value()) else { return Ok(Moved { rows: 0, next: 0 }) };
     let block = hot.range(first..)?.next().transpose()?;
     let (upper, before) =
         block.map_or((u128::MAX, Vec::new()), |(upper, block)| (upper.value(), block.value().to_vec()));

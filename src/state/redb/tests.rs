@@ -519,6 +519,7 @@ proptest! {
         let store = place.open().with_recent_min(recent_min).with_chunk(chunk);
         let mut expected: BTreeMap<KeyHash, RowState> = BTreeMap::new();
         let writer = run();
+        let mut recent_before = 0;
         let keys: Vec<_> = (0..2_000).flat_map(|number| [number, number << 116]).map(KeyHash::from_u128).collect();
         for (version, (is_scanned, commit)) in (0..).zip(commits) {
             let mut rows = BTreeMap::new();
@@ -534,7 +535,12 @@ proptest! {
                 };
             }
             let header = Header { rows: expected.len() as u64, ..header(None) };
+            let spare = if rows.is_empty() { 0 } else { recent_min };
+            let recent_max = recent_min.max(expected.len() as u64 / 16) + spare;
             block_on(store.commit(&Commit::new(writer, 0, header, rows.into_iter().collect()))).unwrap();
+            let recent = store.inner.read(Look::Anew, |state| Ok(rows::recent_rows(state)?)).ok().flatten();
+            prop_assert!(recent.is_some_and(|recent| recent <= recent_max.max(recent_before)));
+            recent_before = recent.unwrap_or_default();
             // The first time it cannot be known where recent rows are, or that was known of the state before.
             for _ in 0..if is_scanned { 2 } else { 1 } {
                 let loaded = block_on(store.load(&keys)).unwrap();
