@@ -255,7 +255,8 @@ impl TextRows {
         let hint = match (self.header.iter().find(is_near), self.header.len()) {
             (Some(near), _) => format!("it has `{near}`: map that one"),
             (None, 1) => {
-                "it has a single one, of another name: check the mapping, and what its cells are parted by"
+                "it has a single one, of another name: check the mapping, what its cells are parted by, \
+                          and that the name stands above the rows"
                     .to_owned()
             }
             (None, names) => format!(
