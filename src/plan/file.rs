@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -10,7 +10,10 @@ use crate::{
     change::{Entry, Step},
     fingerprint::Secret,
     host::SystemHost,
-    plan::{Head, Plan, PlanOptions, spool::Spooler},
+    plan::{
+        Head, Plan, PlanOptions,
+        spool::{Spooler, spooling},
+    },
     state::header::Bytes,
 };
 
@@ -74,9 +77,7 @@ impl Plan {
             _ => Written::seal(&digest, &self.known_secret()?)?,
         };
         write_line(&mut out.out, &Line::End(End { entries, seal }))?;
-        out.out
-            .flush()
-            .map_err(|error| Error::new(ErrorKind::Io, "the plan could not be written").with_source(error))
+        out.out.flush().map_err(spooling)
     }
 
     fn known_secret(&self) -> Result<Secret> {
@@ -156,19 +157,19 @@ impl<W: Write> Write for HashingWriter<W> {
     }
 }
 
-fn write_line(mut out: impl Write, line: &impl serde::Serialize) -> Result<()> {
-    serde_json::to_writer(&mut out, line).map_err(unwritten)?;
-    out.write_all(b"\n").map_err(unwritten)
+fn write_line(mut out: impl Write, line: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(&mut out, line).map_err(spooling)?;
+    out.write_all(b"\n").map_err(spooling)
 }
 
 /// The next line, with its end; `None` at the end of the file.
 fn next_line(lines: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    let length = lines.read_until(b'\n', &mut line).map_err(unwritten)?;
+    let length = lines.read_until(b'\n', &mut line).map_err(spooling)?;
     Ok((length > 0).then_some(line))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T> {
+fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T> {
     // serde quotes values in its messages, so the cause stays out.
     serde_json::from_slice(line).map_err(|_| {
         Error::new(
@@ -176,8 +177,4 @@ fn parse<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T> {
             "a line of the plan cannot be read: the file was cut or altered; plan again",
         )
     })
-}
-
-fn unwritten(error: impl Into<crate::BoxError>) -> Error {
-    Error::new(ErrorKind::Io, "the plan could not be written or read back: check the disk").with_source(error)
 }

@@ -293,7 +293,7 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, at)
 }
 
-fn spooling(error: impl Into<crate::BoxError>) -> Error {
+pub(super) fn spooling(error: impl Into<crate::BoxError>) -> Error {
     Error::new(ErrorKind::Io, "the plan could not be written or read back: check the disk").with_source(error)
 }
 
