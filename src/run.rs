@@ -43,7 +43,6 @@ use crate::{
     report::{Report, Tally},
     run::{
         commit::{Pending, ROWS_A_COMMIT},
-        hold::RENEWED_EVERY,
         intake::Loading,
         queue::{Queues, Row, Waiting},
     },
@@ -316,7 +315,7 @@ impl<'s> Run<'s> {
         let over = self.last_answer;
         while self.ledger.count_open() > 0 && self.host.monotonic() < over {
             let now = self.host.monotonic();
-            let until = if self.may_store() { over.min(self.renewed + RENEWED_EVERY) } else { over };
+            let until = if self.may_store() { over.min(self.renewal()) } else { over };
             self.comes_back_within(until.saturating_sub(now)).await;
             self.take_settled();
             if self.is_renewal_due() && self.may_store() {

@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// How often the hold is renewed while there is nothing else to commit.
-pub(super) const RENEWED_EVERY: Duration = Duration::from_secs(30);
+const RENEWED_EVERY: Duration = Duration::from_secs(30);
 
 impl Run<'_> {
     /// Waits for something while the hold on the state is renewed; `None` if that fails, and with it the run.
     pub(crate) async fn held_during<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         while self.failure.is_none() {
-            let pause = (self.renewed + RENEWED_EVERY).saturating_sub(self.host.monotonic());
+            let pause = self.renewal().saturating_sub(self.host.monotonic());
             if let Either::Left((done, _)) = select(work.as_mut(), self.host.sleep(pause)).await {
                 return Some(done);
             }
@@ -30,8 +30,7 @@ impl Run<'_> {
     /// Waits until something comes back, a late request is over, or the hold on the state has to be renewed.
     pub(super) async fn wait(&mut self) {
         let now = self.host.wall();
-        let renewal = (self.renewed + RENEWED_EVERY).saturating_sub(self.host.monotonic());
-        let mut pause = renewal;
+        let mut pause = self.renewal().saturating_sub(self.host.monotonic());
         if self.ledger.count_open() > 0 {
             let left = self.last_answer.saturating_sub(self.host.monotonic());
             pause = pause.min(left.saturating_add(Duration::from_millis(1)));
@@ -62,8 +61,13 @@ impl Run<'_> {
         select(change, pause).await;
     }
 
+    /// When the hold is to be renewed.
+    pub(super) fn renewal(&self) -> Duration {
+        self.renewed + RENEWED_EVERY
+    }
+
     pub(super) fn is_renewal_due(&self) -> bool {
-        self.host.monotonic() >= self.renewed + RENEWED_EVERY
+        self.host.monotonic() >= self.renewal()
     }
 
     /// Whether batches are under way whose answers can no longer come: whoever has them does not give them back.
