@@ -16,9 +16,11 @@ use crate::{
 impl Run<'_> {
     /// Puts the next batches together if more may be under way, without waiting for anything.
     pub(super) fn prepare(&mut self) {
+        // What has come back is no reason to wait; what is set right on the way is not to become one great commit.
+        let most = self.dirty.len() + ROWS_A_COMMIT;
         while self.failure.is_none()
             && self.prepared.is_empty()
-            && self.dirty.len() < ROWS_A_COMMIT
+            && self.dirty.len() < most
             && self.ledger.count_open() < self.limits.in_flight
         {
             match self.form() {

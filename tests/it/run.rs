@@ -88,21 +88,23 @@ async fn batches_are_cut_by_rows_and_by_bytes_and_come_in_the_order_of_their_key
     }
 }
 
-/// Six people in batches of two; with two batches under way, the third is announced while the second is sent.
+/// Three batches; with two under way, the third is announced while the second is sent, however many rows have come back.
 #[tokio::test]
 async fn the_next_batch_is_announced_while_another_is_sent_if_the_limits_allow_two() {
     for (in_flight, commits) in [(1, [2, 3, 4]), (2, [2, 3, 3])] {
-        let setup = Setup::new(Service::Upserts);
-        setup.store.slow(2);
-        let limits = Limits::rows(2).in_flight(in_flight);
-        let mut run = started(&setup, &crowd(6, "a"), limits).await;
-        for commits in commits {
-            let batch = run.next_batch().await.unwrap();
-            assert_eq!(setup.store.commits(), commits);
-            settle(batch, &Outcome::applied());
+        for rows in [2, 4_096] {
+            let setup = Setup::new(Service::Upserts);
+            setup.store.slow(2);
+            let limits = Limits::rows(rows).in_flight(in_flight);
+            let mut run = started(&setup, &crowd(3 * rows, "a"), limits).await;
+            for commits in commits {
+                let batch = run.next_batch().await.unwrap();
+                assert_eq!(setup.store.commits(), commits, "{rows} rows");
+                settle(batch, &Outcome::applied());
+            }
+            assert!(run.next_batch().await.is_none());
+            assert_eq!(run.finish().await.unwrap().outcomes.applied, 3 * rows as u64);
         }
-        assert!(run.next_batch().await.is_none());
-        assert_eq!(run.finish().await.unwrap().outcomes.applied, 6);
     }
 }
 
