@@ -310,6 +310,42 @@ pub(crate) struct Entry {
     pub(crate) wanted: FieldFingerprints,
     pub(crate) print: u64,
     pub(crate) sent: u64,
+    /// What the state has of the row. It still has that when the plan is carried out: once it has moved, it refuses the plan.
+    #[serde(with = "stored")]
+    pub(crate) before: Option<Box<RowRecord>>,
+}
+
+/// A record as a plan's file keeps it: its hot value and its bytes.
+mod stored {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use crate::{fingerprint::RowFingerprint, state::record::RowRecord};
+
+    type Record = Option<Box<RowRecord>>;
+
+    pub(super) fn serialize<S: Serializer>(record: &Record, to: S) -> Result<S::Ok, S::Error> {
+        let parts = record.as_ref().map(|record| (record.hot().to_u64(), record.to_bytes()));
+        if to.is_human_readable() {
+            return parts.map(|(hot, bytes)| (hot, hex::encode(bytes))).serialize(to);
+        }
+        parts.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Record, D::Error> {
+        let parts = if from.is_human_readable() {
+            let parts: Option<(u64, String)> = Option::deserialize(from)?;
+            let decoded =
+                parts.map(|(hot, text)| hex::decode(text).map(|bytes| (hot, bytes)).map_err(D::Error::custom));
+            decoded.transpose()?
+        } else {
+            Option::<(u64, Vec<u8>)>::deserialize(from)?
+        };
+        let record = |(hot, bytes): (u64, Vec<u8>)| {
+            let record = RowRecord::from_bytes(RowFingerprint::from_u64(hot), &bytes);
+            record.map(Box::new).map_err(|_| D::Error::custom("a record that is none"))
+        };
+        parts.map(record).transpose()
+    }
 }
 
 /// Values as a plan's file keeps them: read back they are what they were. A date does not become a text, and a
@@ -423,7 +459,13 @@ impl Entry {
             wanted: Vec::new(),
             print: 0,
             sent: 0,
+            before: None,
         }
+    }
+
+    /// The same, of a row of which the state has this.
+    pub(crate) fn of(self, record: RowRecord) -> Self {
+        Self { before: Some(Box::new(record)), ..self }
     }
 
     pub(crate) fn hash(&self) -> KeyHash {

@@ -4,10 +4,10 @@
 //! in a queue for each operation until a batch is full; a row whose earlier request may still take effect waits until
 //! that is over. A row that an update did not find goes into the queue of inserts, if the destination creates records.
 //!
-//! Steps overlap: the next records are loaded while batches are out, and if more batches may be, the next ones are put
-//! together and their commit is begun. None is handed out before its commit is stored.
+//! Steps overlap: while batches are out and more may be, the next ones are put together and their commit is begun. None is
+//! handed out before its commit is stored.
 //!
-//! A row's road: [`intake`] takes its entry from the plan and loads its record; [`queue`] has it until a batch is full;
+//! A row's road: [`intake`] takes its entry from the plan, and its record with it; [`queue`] has it until a batch is full;
 //! [`announce`] puts it into that batch and notes so in its record; [`commit`] stores this; the caller sends the batch;
 //! [`settle`] makes of its outcome what the next commit remembers. [`hold`] keeps the state meanwhile.
 
@@ -34,7 +34,7 @@ use hashbrown::HashMap;
 use crate::{
     Error, ErrorKind, Result,
     batch::{Batch, Ledger},
-    change::{Entry, Step},
+    change::Step,
     destination::{Limits, Target},
     event::{Event, Observer, Problem},
     fingerprint::KeyHash,
@@ -43,7 +43,6 @@ use crate::{
     report::{Report, Tally},
     run::{
         commit::{Pending, ROWS_A_COMMIT},
-        intake::Loading,
         queue::{Queues, Row, Waiting},
     },
     seal::Sealer,
@@ -89,10 +88,8 @@ pub struct Run<'s> {
     ledger: Arc<Ledger>,
     entries: Entries,
     last_entry: Option<(KeyHash, Step)>,
-    /// Entries that were taken from the plan and whose records are being loaded.
-    unloaded: Vec<Entry>,
-    loading: Option<Loading<'s>>,
-    is_exhausted: bool,
+    /// Whether every entry of the plan is in a queue, or was.
+    is_loaded: bool,
     queues: Queues,
     /// Rows of which something sent earlier may still take effect.
     late: Vec<Waiting>,
@@ -168,9 +165,7 @@ impl<'s> Run<'s> {
             ledger: Arc::default(),
             entries,
             last_entry: None,
-            unloaded: Vec::new(),
-            loading: None,
-            is_exhausted: false,
+            is_loaded: false,
             queues: Queues::default(),
             late: Vec::new(),
             told_late: false,
@@ -330,7 +325,7 @@ impl<'s> Run<'s> {
             let tally = if row.is_resolved { &mut self.resolved } else { &mut self.outcomes };
             tally.unknown += 1;
         }
-        let is_complete = self.is_loaded() && self.queues.is_empty() && self.late.is_empty();
+        let is_complete = self.is_loaded && self.queues.is_empty() && self.late.is_empty();
         if is_complete && self.failure.is_none() {
             // From here on every row has its key sealed: not earlier, since the next plan relies on it.
             self.header.seals = self.head.seals;
@@ -344,7 +339,7 @@ impl<'s> Run<'s> {
         let report = Report {
             sync: mem::take(&mut self.head.identity),
             stopped: self.failure.is_some()
-                || !self.is_loaded()
+                || !self.is_loaded
                 || self.outcomes.not_attempted + self.resolved.not_attempted > left,
             counts: mem::take(&mut self.head.counts),
             outcomes: mem::take(&mut self.outcomes),
@@ -361,7 +356,7 @@ impl<'s> Run<'s> {
         }
     }
 
-    /// The next thing there is to do: a commit begun, records loaded, or a wait. False if there is nothing.
+    /// The next thing there is to do: a commit begun, entries taken, or a wait. False if there is nothing.
     async fn step(&mut self) -> Result<bool> {
         let mut batches = mem::take(&mut self.prepared);
         if batches.is_empty() {
@@ -370,8 +365,8 @@ impl<'s> Run<'s> {
         let waits_for_late = !self.late.is_empty() && !self.head.leave_late;
         if !batches.is_empty() || self.dirty.len() >= ROWS_A_COMMIT {
             self.begin(batches);
-        } else if !self.is_loaded() {
-            self.fill().await?;
+        } else if !self.is_loaded {
+            self.fill()?;
         } else if (self.ledger.count_open() == 0 && !waits_for_late) || self.is_overdue() {
             // What is left to remember is remembered by `finish`, in the commit that gives the state back.
             return Ok(false);

@@ -111,6 +111,13 @@ enum Lookup {
     Index(Seen),
 }
 
+/// What the state has of a row.
+type Before = Option<Box<RowRecord>>;
+
+fn recorded(state: Option<RowState>) -> Result<Before> {
+    state.map(|state| state.record().map(Box::new)).transpose()
+}
+
 /// The values of these slots, each on its own.
 fn owned(values: &PackedValues, is_wanted: impl Fn(&Slot) -> bool) -> Vec<(Slot, Value)> {
     let wanted = values.iter().filter(|(slot, _)| is_wanted(slot));
@@ -339,13 +346,13 @@ impl<'p> Planner<'p> {
             Other::Invalid(keyed, reason) => {
                 self.head.counts.invalid += 1;
                 match keyed {
-                    Some(keyed) => self.invalid(keyed, row)?,
+                    Some(keyed) => self.invalid(keyed, recorded(state)?, row)?,
                     None => self.head.counts.keyless += 1,
                 }
                 self.invalid_problem(row, reason);
                 Ok(())
             }
-            Other::Differs(differing) => self.differing(*differing, state, row),
+            Other::Differs(differing) => self.differing(*differing, recorded(state)?, row),
         }
     }
 
@@ -369,7 +376,7 @@ impl<'p> Planner<'p> {
     }
 
     /// A row of which a value does not fit.
-    fn invalid(&mut self, keyed: Keyed, row: u64) -> Result<()> {
+    fn invalid(&mut self, keyed: Keyed, record: Before, row: u64) -> Result<()> {
         let is_unsettled =
             keyed.place.is_some_and(|place| self.digester.index.print(place) == RowFingerprint::LOAD);
         let first = self.met_before(&keyed);
@@ -379,7 +386,7 @@ impl<'p> Planner<'p> {
             // Both are named as invalid, which says it all.
             (Some(first), DuplicatePolicy::Withhold) if !first.is_valid() => true,
             (Some(first), DuplicatePolicy::Withhold) => {
-                return self.clash(hash, Some(&key), first, row);
+                return self.clash(hash, Some((&key, &record)), first, row);
             }
             (Some(_), DuplicatePolicy::First) => true,
             // It is the last one so far, and the earlier ones are out of date.
@@ -392,21 +399,20 @@ impl<'p> Planner<'p> {
             return Ok(());
         }
         self.met.insert(hash, Met::new(row, None, Counted::Invalid))?;
-        self.seal(hash, key, is_unsettled)
+        self.seal(hash, key, record, is_unsettled)
     }
 
     /// A row that is not what the state says.
-    fn differing(&mut self, differing: Differing, state: Option<RowState>, row: u64) -> Result<()> {
+    fn differing(&mut self, differing: Differing, record: Before, row: u64) -> Result<()> {
         let Differing { keyed, print, mapped } = differing;
         let hash = keyed.hash;
         if let Some(first) = self.met_before(&keyed)
-            && !self.is_to_be_planned_again(hash, print, row, first, Some(&keyed.key))?
+            && !self.is_to_be_planned_again(hash, print, row, first, Some((&keyed.key, &record)))?
         {
             return Ok(());
         }
-        let record = state.map(|state| state.record()).transpose()?;
         let before = (self.head.counts.fields, self.head.counts.cleared);
-        let planned = self.plan_row(keyed, print, row, mapped, record.as_ref())?;
+        let planned = self.plan_row(keyed, print, row, mapped, record)?;
         let counted = planned.unwrap_or_else(|reason| {
             self.invalid_problem(row, reason);
             Counted::Invalid
@@ -428,9 +434,13 @@ impl<'p> Planner<'p> {
     }
 
     /// Has the key of a row that is not sent sealed as well, if it may lack that.
-    fn seal(&mut self, hash: KeyHash, key: Key, may_lack: bool) -> Result<()> {
-        if self.head.seals_anew || (self.head.seals && may_lack) {
-            self.spooler.push(&Entry::new(Step::Seal, ChangeKind::Changed, hash, key, 0))?;
+    fn seal(&mut self, hash: KeyHash, key: Key, record: Before, may_lack: bool) -> Result<()> {
+        let is_wanted = self.head.seals_anew || (self.head.seals && may_lack);
+        // A row that the state does not have needs no key.
+        if is_wanted && record.is_some() {
+            let mut entry = Entry::new(Step::Seal, ChangeKind::Changed, hash, key, 0);
+            entry.before = record;
+            self.spooler.push(&entry)?;
         }
         Ok(())
     }
@@ -453,7 +463,7 @@ impl<'p> Planner<'p> {
         print: RowFingerprint,
         row: u64,
         mut mapped: Mapped,
-        record: Option<&RowRecord>,
+        record: Before,
     ) -> Result<std::result::Result<Counted, Invalid>> {
         let creates = [Operation::Insert, Operation::Upsert];
         if !creates.iter().any(|operation| self.head.operations.contains(operation)) {
@@ -475,7 +485,7 @@ impl<'p> Planner<'p> {
         let (options, now) = (self.options, self.now);
         let verdict = diff(
             &mapped.prints,
-            record,
+            record.as_deref(),
             &Rules {
                 now,
                 creates: self.creates_missing(),
@@ -483,9 +493,9 @@ impl<'p> Planner<'p> {
                 sent: &sent,
             },
         );
-        let may_lack = record.is_some_and(|record| record.sealed_key().is_none());
+        let may_lack = record.as_ref().is_some_and(|record| record.sealed_key().is_none());
         let mut entry = Entry::new(Step::Send, ChangeKind::Added, keyed.hash, keyed.key, row);
-        entry.print = print.to_u64();
+        (entry.print, entry.before) = (print.to_u64(), record);
         Ok(Ok(match verdict {
             Verdict::Unchanged { settle } => {
                 if settle || self.head.seals_anew {
@@ -496,11 +506,11 @@ impl<'p> Planner<'p> {
                 Counted::Unchanged
             }
             Verdict::Held => {
-                self.seal(entry.hash(), entry.key, may_lack)?;
+                self.seal(entry.hash(), entry.key, entry.before, may_lack)?;
                 Counted::Held
             }
             Verdict::Resolve { .. } if !self.resolves() => {
-                self.seal(entry.hash(), entry.key, may_lack)?;
+                self.seal(entry.hash(), entry.key, entry.before, may_lack)?;
                 Counted::Held
             }
             Verdict::Resolve { kind, known, place } => {
@@ -508,7 +518,8 @@ impl<'p> Planner<'p> {
                 entry.known = known;
                 entry.key_only = true;
                 entry.place = place;
-                entry.sent = record.and_then(RowRecord::rejection).map_or(0, Rejection::sent);
+                let rejection = entry.before.as_ref().and_then(|record| record.rejection());
+                entry.sent = rejection.map_or(0, Rejection::sent);
                 entry.wanted = mapped.prints;
                 self.spooler.push(&entry)?;
                 kind.into()
@@ -526,7 +537,7 @@ impl<'p> Planner<'p> {
                     self.head.asks += 1;
                     self.spooler.push(&entry)?;
                 } else {
-                    self.seal(entry.hash(), entry.key, may_lack)?;
+                    self.seal(entry.hash(), entry.key, entry.before, may_lack)?;
                 }
                 Counted::Held
             }

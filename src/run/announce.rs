@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
-
 use crate::{
     Result,
     batch::Batch,
@@ -27,13 +25,11 @@ impl Run<'_> {
                 Ok(batches) => self.prepared = batches,
                 Err(error) => return self.fail(error),
             }
-            if !self.prepared.is_empty() || self.is_loaded() {
+            if !self.prepared.is_empty() || self.is_loaded {
                 return;
             }
-            match self.fill().now_or_never() {
-                Some(Ok(())) => {}
-                Some(Err(error)) => self.fail(error),
-                None => return,
+            if let Err(error) = self.fill() {
+                self.fail(error);
             }
         }
     }
@@ -42,7 +38,7 @@ impl Run<'_> {
     pub(super) fn form(&mut self) -> Result<Vec<Batch>> {
         let mut batches = Vec::new();
         let room = self.room();
-        let is_last = self.is_loaded();
+        let is_last = self.is_loaded;
         for operation in [Operation::Remove, Operation::Insert, Operation::Update, Operation::Upsert] {
             while batches.len() < room {
                 let Limits { rows, bytes, .. } = self.limits;

@@ -1,6 +1,6 @@
 //! Commits: what the state is to remember is gathered row by row and stored at once, one commit after the other.
 
-use std::{future::poll_fn, mem, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{mem, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt,
@@ -87,17 +87,11 @@ impl<'s> Run<'s> {
         }
     }
 
-    /// Waits until the commit that was begun is stored; records are loaded meanwhile.
+    /// Waits until the commit that was begun is stored.
     async fn stored(&mut self) {
-        let (Some(pending), loading) = (&mut self.pending, &mut self.loading) else { return };
-        poll_fn(|context| {
-            if let Some(loading) = loading {
-                // Whether it is done, `fill` asks.
-                let _: Poll<()> = Pin::new(loading).poll(context);
-            }
-            pending.storing.poll_unpin(context)
-        })
-        .await;
+        if let Some(pending) = &mut self.pending {
+            Pin::new(&mut pending.storing).await;
+        }
     }
 
     /// Completes a commit that was begun.

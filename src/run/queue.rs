@@ -3,13 +3,9 @@
 use std::{collections::VecDeque, time::SystemTime};
 
 use crate::{
-    Result,
     change::Change,
     destination::Operation,
-    state::{
-        RowState,
-        record::{Mark, RowRecord},
-    },
+    state::record::{Mark, RowRecord},
 };
 
 /// A row's record while the run has to do with it.
@@ -57,11 +53,10 @@ impl Queues {
 }
 
 impl Row {
-    pub(super) fn new(state: Option<&RowState>) -> Result<Self> {
-        let record = state.map(RowState::record).transpose()?;
+    pub(super) fn new(record: Option<RowRecord>) -> Self {
         let stored = record.is_some();
         let record = record.unwrap_or_default();
-        Ok(Self { stored, stored_in_doubt: record.is_in_doubt(), record, prior: None, is_resolved: false })
+        Self { stored, stored_in_doubt: record.is_in_doubt(), record, prior: None, is_resolved: false }
     }
 }
 

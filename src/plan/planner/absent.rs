@@ -74,7 +74,7 @@ impl Planner<'_> {
         while let Some(part) = parts.next().await {
             for (((hash, _), is_gone), state) in part? {
                 if let Some(state) = state {
-                    self.plan_gone(hash, &state.record()?, removes && is_gone)?;
+                    self.plan_gone(hash, state.record()?, removes && is_gone)?;
                 }
             }
             yield_once().await;
@@ -82,14 +82,14 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn plan_gone(&mut self, hash: KeyHash, record: &RowRecord, removes: bool) -> Result<()> {
+    fn plan_gone(&mut self, hash: KeyHash, record: RowRecord, removes: bool) -> Result<()> {
         let unsealed = |sealed: &[u8]| self.sealer.open(hash, sealed);
         if removes {
             if !record.is_ours() && !record.is_in_doubt() {
                 let expired = record.mark().is_none_or(|mark| mark.until() < self.now);
                 if expired && record.held().is_none() {
                     let entry = Entry::new(Step::Drop, ChangeKind::Removed, hash, Key::new(""), 0);
-                    self.spooler.push(&entry)?;
+                    self.spooler.push(&entry.of(record))?;
                 }
                 return Ok(());
             }
@@ -103,14 +103,14 @@ impl Planner<'_> {
                 if record.row().is_some() {
                     // Should it come back, planning has to look at its record, and sees to its key.
                     let entry = Entry::new(Step::Unsettle, ChangeKind::Changed, hash, Key::new(""), 0);
-                    self.spooler.push(&entry)?;
+                    self.spooler.push(&entry.of(record))?;
                 }
                 return Ok(());
             };
             self.head.counts.removed += 1;
             let mut entry = Entry::new(Step::Send, ChangeKind::Removed, hash, key, 0);
             entry.known = record.is_known();
-            return self.spooler.push(&entry);
+            return self.spooler.push(&entry.of(record));
         }
         let Some(Doubt::Exists { place: Some(place) }) = record.mark().map(Mark::doubt) else {
             return Ok(());
@@ -125,6 +125,6 @@ impl Planner<'_> {
         entry.place = Some(place.clone());
         entry.sent = record.rejection().map_or(0, Rejection::sent);
         entry.key_only = true;
-        self.spooler.push(&entry)
+        self.spooler.push(&entry.of(record))
     }
 }

@@ -1,6 +1,6 @@
 //! Duplicates: what becomes of rows whose key the source has more than once.
 
-use super::Planner;
+use super::{Before, Planner};
 use crate::{
     Result,
     event::{Problem, ProblemKind},
@@ -20,7 +20,7 @@ impl Planner<'_> {
         print: RowFingerprint,
         row: u64,
         first: Met,
-        key: Option<&Key>,
+        known: Option<(&Key, &Before)>,
     ) -> Result<bool> {
         if first.print == Some(print) && first.counted != Counted::Duplicate {
             self.head.counts.duplicate += 1;
@@ -30,7 +30,7 @@ impl Planner<'_> {
             DuplicatePolicy::Withhold => {
                 self.head.counts.duplicate += 1;
                 self.head.counts.withheld += 1;
-                self.clash(hash, key, first, row)?;
+                self.clash(hash, known, first, row)?;
                 false
             }
             DuplicatePolicy::First if first.is_valid() => {
@@ -45,12 +45,18 @@ impl Planner<'_> {
     }
 
     /// Two rows of one key differ: the first one is withheld as well.
-    pub(super) fn clash(&mut self, hash: KeyHash, key: Option<&Key>, first: Met, row: u64) -> Result<()> {
-        if let Some(key) = key
+    pub(super) fn clash(
+        &mut self,
+        hash: KeyHash,
+        known: Option<(&Key, &Before)>,
+        first: Met,
+        row: u64,
+    ) -> Result<()> {
+        if let Some((key, record)) = known
             && first.is_valid()
             && first.counted != Counted::Duplicate
         {
-            self.seal(hash, key.clone(), true)?;
+            self.seal(hash, key.clone(), record.clone(), true)?;
         }
         let before = self.head.counts.duplicate;
         self.withdraw(first);
