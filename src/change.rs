@@ -334,8 +334,8 @@ mod stored {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Record, D::Error> {
         let parts = if from.is_human_readable() {
             let parts: Option<(u64, String)> = Option::deserialize(from)?;
-            let decoded =
-                parts.map(|(hot, text)| hex::decode(text).map(|bytes| (hot, bytes)).map_err(D::Error::custom));
+            let decoded = parts
+                .map(|(hot, text)| hex::decode(text).map(|bytes| (hot, bytes)).map_err(D::Error::custom));
             decoded.transpose()?
         } else {
             Option::<(u64, Vec<u8>)>::deserialize(from)?

@@ -457,13 +457,27 @@ async fn spooled_plan_and_one_read_back_are_equal_to_one_in_memory() {
 #[tokio::test]
 async fn plan_of_a_file_is_carried_out_by_another_process_and_then_the_state_is_settled() {
     let setup = Setup::new(Service::Upserts);
-    let plan = plan(&setup, setup.options(), &crowd(5, "a")).await;
-    let mut file = Vec::new();
-    plan.write_to(&mut file).unwrap();
-    drop(plan);
-    let report = setup.sync().apply(Plan::read_from(&*file).unwrap()).await.unwrap();
-    assert_eq!(tally(&report), [5, 0, 0, 0, 0]);
-    assert_eq!(setup.run(&crowd(5, "a")).await.counts.planned(), 0);
+    let sync = || setup.with(names(), setup.options().remove_absent());
+    // Added, changed, changed and removed, and added again.
+    for (people, sent) in [(crowd(5, "a"), 5), (crowd(5, "b"), 5), (crowd(3, "c"), 5), (crowd(4, "c"), 1)] {
+        let mut file = Vec::new();
+        sync().plan(&people).await.unwrap().write_to(&mut file).unwrap();
+        let report = sync().apply(Plan::read_from(&*file).unwrap()).await.unwrap();
+        assert_eq!(tally(&report), [sent, 0, 0, 0, 0]);
+        assert_eq!(sync().run(&people).await.unwrap().counts.planned(), 0);
+    }
+}
+
+#[tokio::test]
+async fn run_asks_the_state_for_no_record_since_its_plan_has_them() {
+    let setup = Setup::new(Service::Upserts);
+    let sync = || setup.with(names(), setup.options().remove_absent());
+    sync().run(&crowd(10, "a")).await.unwrap();
+    let plan = sync().plan(&crowd(8, "b")).await.unwrap();
+    let loads = setup.store.loads();
+    assert!(loads > 0, "planning does");
+    let report = sync().apply(plan).await.unwrap();
+    assert_eq!((tally(&report), setup.store.loads()), ([10, 0, 0, 0, 0], loads));
 }
 
 #[tokio::test]
