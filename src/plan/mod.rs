@@ -113,7 +113,11 @@ impl Plan {
     pub fn changes(&self) -> impl Iterator<Item = Result<Change>> + Send + '_ {
         let table = Arc::new(self.head.table());
         self.spool.entries().filter_map(move |entry| match entry {
-            Ok(entry) => matches!(entry.step, Step::Send | Step::Resolve).then(|| Ok(table.change(entry))),
+            Ok(mut entry) => {
+                // Only a run needs what the state has of the row.
+                entry.before = None;
+                matches!(entry.step, Step::Send | Step::Resolve).then(|| Ok(table.change(entry)))
+            }
             Err(error) => Some(Err(error)),
         })
     }

@@ -67,8 +67,6 @@ impl Run<'_> {
                 row.record.unsettled();
                 self.put(hash, &mut row);
             }
-            // A row that the state does not have needs no key.
-            Step::Ask | Step::Seal if !row.stored => {}
             Step::Ask | Step::Seal => {
                 row.record.set_sealed_key(Some(self.sealer.seal(hash, &entry.key)?));
                 self.put(hash, &mut row);

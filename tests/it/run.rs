@@ -914,9 +914,9 @@ async fn store_that_fails_for_good_is_an_error_with_a_report_and_loses_nothing()
 }
 
 /// Each of them has an entry that seals the key, for the row that is invalid, and one for the row that follows it. With one
-/// row more, some pairs are not loaded together.
+/// row more, some pairs are not taken together.
 #[tokio::test]
-async fn a_key_may_be_sealed_in_one_load_and_sent_in_the_next() {
+async fn a_key_may_be_sealed_with_some_rows_and_sent_with_the_next() {
     let setup = Setup::new(Service::Upserts).limits(Limits::rows(10));
     setup.run(&crowd(200, "a")).await;
     let invalid = |person: &Record| person.clone().with("name", vec!["a", "list"]);
