@@ -38,7 +38,7 @@ use crate::{
     destination::{Limits, Target},
     event::{Event, Observer, Problem},
     fingerprint::KeyHash,
-    host::Host,
+    host::{Host, yield_once},
     plan::{Entries, Head, Plan, Table},
     report::{Report, Tally},
     run::{
@@ -367,6 +367,7 @@ impl<'s> Run<'s> {
             self.begin(batches);
         } else if !self.is_loaded {
             self.fill()?;
+            yield_once().await;
         } else if (self.ledger.count_open() == 0 && !waits_for_late) || self.is_overdue() {
             // What is left to remember is remembered by `finish`, in the commit that gives the state back.
             return Ok(false);

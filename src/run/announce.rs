@@ -11,14 +11,19 @@ use crate::{
     run::{Row, Run, Waiting, commit::ROWS_A_COMMIT},
 };
 
+/// Entries after which no more are taken for a batch ahead: nobody else has a turn meanwhile.
+const ROWS_AHEAD: usize = 16 * 1024;
+
 impl Run<'_> {
     /// Puts the next batches together if more may be under way, without waiting for anything.
     pub(super) fn prepare(&mut self) {
         // What has come back is no reason to wait; what is set right on the way is not to become one great commit.
         let most = self.dirty.len() + ROWS_A_COMMIT;
+        let mut taken = 0;
         while self.failure.is_none()
             && self.prepared.is_empty()
             && self.dirty.len() < most
+            && taken < ROWS_AHEAD
             && self.ledger.count_open() < self.limits.in_flight
         {
             match self.form() {
@@ -28,8 +33,9 @@ impl Run<'_> {
             if !self.prepared.is_empty() || self.is_loaded {
                 return;
             }
-            if let Err(error) = self.fill() {
-                self.fail(error);
+            match self.fill() {
+                Ok(rows) => taken += rows,
+                Err(error) => self.fail(error),
             }
         }
     }

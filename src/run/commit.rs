@@ -21,7 +21,7 @@ use crate::{
 /// How long a run holds the state after each of its commits.
 const LEASE: Duration = Duration::from_secs(120);
 
-/// Rows that are set right without a request, in one commit.
+/// Rows that are set right without a request and make a commit of their own.
 pub(super) const ROWS_A_COMMIT: usize = 4096;
 
 /// A commit that was begun, and the batches that it announces.

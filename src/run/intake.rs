@@ -11,8 +11,8 @@ use crate::{
 const ROWS_AT_ONCE: usize = 8192;
 
 impl Run<'_> {
-    /// Takes the next entries from the plan.
-    pub(super) fn fill(&mut self) -> Result<()> {
+    /// Takes the next entries from the plan, and says how many at most.
+    pub(super) fn fill(&mut self) -> Result<usize> {
         let wanted = self.limits.rows.saturating_mul(self.room()).clamp(64, ROWS_AT_ONCE);
         for _ in 0..wanted {
             let Some(mut entry) = self.entries.next().transpose()? else {
@@ -41,7 +41,7 @@ impl Run<'_> {
             let row = Row::new(entry.before.take().map(|record| *record));
             self.take_entry(entry, row)?;
         }
-        Ok(())
+        Ok(wanted)
     }
 
     fn take_entry(&mut self, entry: Entry, mut row: Row) -> Result<()> {

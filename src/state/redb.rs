@@ -27,7 +27,7 @@ use redb::{
     ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError, TransactionError,
 };
 
-use self::rows::{RecentKeys, RecentMax};
+use self::rows::{Hot, RecentKeys, RecentRows, RowsMax};
 use crate::{
     BoxError, Error, ErrorKind, Result,
     fingerprint::{KeyHash, RowFingerprint},
@@ -43,8 +43,8 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const HEADER: &str = "header";
 const FORMAT: &str = "format";
 const FORMAT_NUMBER: u32 = 1;
-/// Where the recent rows are that are to be put into blocks next.
-const CURSOR: &str = "cursor";
+/// What is known of the recent rows.
+const RECENT: &str = "recent";
 
 /// About so many rows are in one chunk of a scan.
 const CHUNK: usize = 64 * 1024;
@@ -104,6 +104,8 @@ struct Inner {
     recent_keys: Mutex<Option<(Moment, Arc<RecentKeys>)>>,
     /// Rows that need not be in blocks, however small the state is.
     recent_min: u64,
+    /// Rows in the state to one that may be in the journal.
+    rows_to_journaled: u64,
     /// Rows in one chunk of a scan, about.
     chunk: usize,
 }
@@ -160,6 +162,7 @@ impl RedbStore {
             reader: Mutex::default(),
             recent_keys: Mutex::default(),
             recent_min: rows::RECENT_MIN,
+            rows_to_journaled: rows::ROWS_TO_JOURNALED,
             chunk: CHUNK,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -170,6 +173,15 @@ impl RedbStore {
     fn with_recent_min(mut self, rows: u64) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             inner.recent_min = rows;
+        }
+        self
+    }
+
+    /// The same store with as many rows in the journal as in all of the state.
+    #[cfg(test)]
+    fn with_long_journal(mut self) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.rows_to_journaled = 1;
         }
         self
     }
@@ -260,11 +272,14 @@ impl PriorState for RedbStore {
         // One look at the state for all chunks, however long they take.
         let begun = self.blocking(|inner| {
             let Some(state) = inner.begin(Look::Kept)? else { return Ok(None) };
-            let Some(header) = inner.header(&state.open_table(META)?)? else { return Ok(None) };
+            let meta = state.open_table(META)?;
+            let Some(header) = inner.header(&meta)? else { return Ok(None) };
             let ranges = ranges(header.rows, inner.chunk);
-            let keys = RecentKeys::with_room(rows::recent_rows(&state)?);
+            let recent = recent_rows(&meta)?;
+            let keys = RecentKeys::with_room(recent.count.saturating_add(recent.journaled));
             let found = Mutex::new(Found { keys, left: ranges.len() });
-            Ok(Some((Arc::new(Scan { state, moment: Moment::of(&header), found }), ranges)))
+            let journal = rows::journal(&state)?;
+            Ok(Some((Arc::new(Scan { state, journal, moment: Moment::of(&header), found }), ranges)))
         });
         let chunks = begun.map(move |begun| match begun {
             Ok(Some((scan, ranges))) => stream::iter(ranges)
@@ -284,6 +299,7 @@ impl PriorState for RedbStore {
 /// A scan of all rows.
 struct Scan {
     state: ReadTransaction,
+    journal: Vec<Hot>,
     moment: Moment,
     found: Mutex<Found>,
 }
@@ -302,7 +318,7 @@ impl Scan {
         inner: &Inner,
     ) -> Result<Vec<(KeyHash, RowFingerprint)>, Fault> {
         let mut recent_keys = Vec::new();
-        let rows = rows::scan(&self.state, *range.start(), *range.end(), &mut recent_keys)?;
+        let rows = rows::scan(&self.state, &self.journal, *range.start(), *range.end(), &mut recent_keys)?;
         let mut found = locked(&self.found);
         for key in recent_keys {
             found.keys.insert(key);
@@ -359,6 +375,14 @@ fn engine() -> Builder {
     let mut builder = Builder::new();
     builder.set_concurrency_mode(ConcurrencyMode::SingleWriter).set_cache_size(CACHE);
     builder
+}
+
+/// What the state knows of its recent rows; a new one has none.
+fn recent_rows(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<RecentRows, Fault> {
+    match meta.get(RECENT)? {
+        Some(bytes) => RecentRows::from_bytes(bytes.value()).ok_or(Fault::Damaged),
+        None => Ok(RecentRows::default()),
+    }
 }
 
 impl Inner {
@@ -556,16 +580,14 @@ impl Inner {
             });
             let header = commit.admit(found.as_ref(), self.host.wall()).map_err(Fault::Told)?;
             let bytes = header.to_bytes().map_err(Fault::Told)?;
-            let recent_max = RecentMax::new(header.rows, self.recent_min);
+            let rows_max = RowsMax::new(header.rows, self.recent_min, self.rows_to_journaled);
             let lease = header.lease.map(|lease| lease.run);
             // Known before it is written: should the outcome stay unknown, this lease still counts as ours.
             *leased = lease.or(*leased);
 
-            let cursor =
-                meta.get(CURSOR)?.and_then(|bytes| Some(u128::from_le_bytes(bytes.value().try_into().ok()?)));
-            let mut cursor = cursor.unwrap_or_default();
-            rows::write(&transaction, commit.rows(), recent_max, &mut cursor)?;
-            meta.insert(CURSOR, &cursor.to_le_bytes()[..])?;
+            let mut recent = recent_rows(&meta)?;
+            rows::write(&transaction, commit.rows(), rows_max, lease.is_some(), &mut recent)?;
+            meta.insert(RECENT, &*recent.to_bytes())?;
             meta.insert(FORMAT, &FORMAT_NUMBER.to_le_bytes()[..])?;
             meta.insert(HEADER, &*bytes)?;
             lease

@@ -25,6 +25,14 @@ const COLD_BYTES: usize = 4096 - ENGINE;
 /// Bytes of a cold block that are no row's.
 const COLD_HEAD: usize = 4;
 
+/// Pages of a whole block of recent rows. A row that is far from all others costs one block to write, and many that are near
+/// each other cost less in larger ones.
+pub(super) const RECENT_PAGES: usize = 2;
+/// The same of the journal, which nobody looks one row up in. The ends of records can tell no more.
+pub(super) const JOURNAL_PAGES: usize = 16;
+/// Bytes of a whole block that are no row's.
+const WHOLE_HEAD: usize = 4 + COLD_HEAD;
+
 /// Rows that a hot block has room for.
 const HOT_FULL: usize = HOT_BYTES / HOT_ROW;
 /// Rows that are put into it where the next row does not have to go into it: it has room for those to come.
@@ -35,7 +43,14 @@ const HOT_FILL: usize = HOT_FULL / 10 * 9;
 pub(super) struct Row<'b> {
     pub(super) key: u128,
     pub(super) hot: u64,
+    /// Empty, if the row was deleted.
     pub(super) record: &'b [u8],
+}
+
+impl Row<'_> {
+    pub(super) fn is_deleted(&self) -> bool {
+        self.record.is_empty()
+    }
 }
 
 /// Keys and hot values of a block.
@@ -120,19 +135,79 @@ fn tag(key: u128) -> [u8; 2] {
     [first, second]
 }
 
+/// A whole block.
+#[derive(Clone, Copy)]
+pub(super) struct WholeBlock<'b> {
+    hot: HotBlock<'b>,
+    cold: ColdBlock<'b>,
+}
+
+impl<'b> WholeBlock<'b> {
+    /// `None` if the bytes are no block.
+    pub(super) fn new(bytes: &'b [u8]) -> Option<Self> {
+        let (count, rest) = bytes.split_first_chunk()?;
+        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+        let (hot, cold) = rest.split_at_checked(count.checked_mul(HOT_ROW)?)?;
+        let (hot, cold) = (HotBlock::new(hot)?, ColdBlock::new(cold)?);
+        (cold.len() == count).then_some(Self { hot, cold })
+    }
+
+    /// Where the row of this key is, if it is in this block.
+    pub(super) fn find(self, key: u128) -> Option<usize> {
+        let at = self.hot.position(key);
+        self.hot.get(at).is_some_and(|(found, _)| found == key).then_some(at)
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.cold.len()
+    }
+
+    /// All rows; `None` for one that is damaged.
+    pub(super) fn iter(self) -> impl Iterator<Item = Option<Row<'b>>> + 'b {
+        (0..self.len()).map(move |at| self.get(at))
+    }
+
+    /// `None` if the row is damaged.
+    pub(super) fn get(self, at: usize) -> Option<Row<'b>> {
+        let ((key, hot), record) = (self.hot.get(at)?, self.cold.get(at)?);
+        Some(Row { key, hot, record })
+    }
+}
+
 pub(super) fn hot_block(rows: &[Row<'_>]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(rows.len() * HOT_ROW);
-    for row in rows {
-        bytes.extend_from_slice(&row.key.to_be_bytes());
-        bytes.extend_from_slice(&row.hot.to_le_bytes());
-    }
+    write_hot(&mut bytes, rows);
     bytes
 }
 
 pub(super) fn cold_block(rows: &[Row<'_>]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(rows.iter().map(|row| cold_bytes(row)).sum::<usize>() + COLD_HEAD);
+    let mut bytes = Vec::with_capacity(rows.iter().map(cold_bytes).sum::<usize>() + COLD_HEAD);
+    write_cold(&mut bytes, rows);
+    bytes
+}
+
+pub(super) fn whole_block(rows: &[Row<'_>]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(rows.iter().map(whole_bytes).sum::<usize>() + WHOLE_HEAD);
+    write_count(&mut bytes, rows);
+    write_hot(&mut bytes, rows);
+    write_cold(&mut bytes, rows);
+    bytes
+}
+
+fn write_hot(bytes: &mut Vec<u8>, rows: &[Row<'_>]) {
+    for row in rows {
+        bytes.extend_from_slice(&row.key.to_be_bytes());
+        bytes.extend_from_slice(&row.hot.to_le_bytes());
+    }
+}
+
+fn write_count(bytes: &mut Vec<u8>, rows: &[Row<'_>]) {
     // A block has few rows.
     bytes.extend_from_slice(&u32::try_from(rows.len()).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+fn write_cold(bytes: &mut Vec<u8>, rows: &[Row<'_>]) {
+    write_count(bytes, rows);
     let mut end = 0;
     for row in rows {
         end += row.record.len();
@@ -143,11 +218,14 @@ pub(super) fn cold_block(rows: &[Row<'_>]) -> Vec<u8> {
     for row in rows {
         bytes.extend_from_slice(row.record);
     }
-    bytes
 }
 
 fn cold_bytes(row: &Row<'_>) -> usize {
     row.record.len() + 4
+}
+
+fn whole_bytes(row: &Row<'_>) -> usize {
+    HOT_ROW + cold_bytes(row)
 }
 
 /// How rows that stood in one block are put into blocks. `is_last`: nothing stands behind them, so what comes next is likely
@@ -186,13 +264,29 @@ fn filled(rows: &[Row<'_>]) -> usize {
 
 /// How the rows of a hot block are put into cold blocks.
 pub(super) fn cold_ranges(rows: &[Row<'_>]) -> Vec<Range<usize>> {
-    let (mut ranges, mut start, mut bytes) = (Vec::new(), 0, COLD_HEAD);
+    ranges(rows, cold_bytes, COLD_BYTES - COLD_HEAD)
+}
+
+/// How rows are put into whole blocks of so many pages. `is_last`: nothing stands behind them, so what comes next is likely to
+/// go behind them, too; else each block gets about as much, so that each has room for what comes next.
+pub(super) fn whole_ranges(rows: &[Row<'_>], pages: usize, is_last: bool) -> Vec<Range<usize>> {
+    let most = pages * 4096 - ENGINE - WHOLE_HEAD;
+    let all: usize = rows.iter().map(whole_bytes).sum();
+    let longest = rows.iter().map(whole_bytes).max().unwrap_or_default();
+    // With one row more than its part, so that no last block is left for a row or two.
+    let even = all / all.div_ceil(most).max(1) + longest;
+    ranges(rows, whole_bytes, if is_last { most } else { even.min(most) })
+}
+
+/// Rows in order, in ranges that have so many bytes at most, or one row.
+fn ranges(rows: &[Row<'_>], bytes_of: impl Fn(&Row<'_>) -> usize, most: usize) -> Vec<Range<usize>> {
+    let (mut ranges, mut start, mut bytes) = (Vec::new(), 0, 0);
     for (at, row) in rows.iter().enumerate() {
-        if at > start && bytes + cold_bytes(row) > COLD_BYTES {
+        if at > start && bytes + bytes_of(row) > most {
             ranges.push(start..at);
-            (start, bytes) = (at, COLD_HEAD);
+            (start, bytes) = (at, 0);
         }
-        bytes += cold_bytes(row);
+        bytes += bytes_of(row);
     }
     if start < rows.len() {
         ranges.push(start..rows.len());
@@ -223,6 +317,51 @@ mod tests {
         }
         assert_eq!(cold.get(rows.len()), None);
         assert_eq!(cold.of(2), None);
+    }
+
+    #[test]
+    fn a_whole_block_has_all_of_its_rows_and_the_deleted_ones() {
+        let records = [&b"first"[..], b"", b"third"];
+        let rows: Vec<Row<'_>> =
+            (1..).zip(records).map(|(number, record)| Row { key: 2 * number, hot: 7, record }).collect();
+        let bytes = whole_block(&rows);
+        let block = WholeBlock::new(&bytes).unwrap();
+        assert_eq!((block.len(), block.iter().flatten().collect::<Vec<_>>()), (3, rows.clone()));
+        assert_eq!(block.find(4).and_then(|at| block.get(at)), Some(rows[1]));
+        assert!(rows[1].is_deleted() && !rows[2].is_deleted());
+        assert_eq!(block.find(5), None);
+        for length in 0..bytes.len() {
+            // A record that is cut is shorter, which is for its own format to find; nothing else is taken for a block.
+            let cut = WholeBlock::new(&bytes[..length]);
+            assert!(cut.is_none_or(|block| length >= bytes.len() - 15 && block.len() == 3), "{length}");
+        }
+    }
+
+    #[test]
+    fn whole_blocks_fit_into_their_pages_and_share_the_rows_evenly_unless_more_are_to_follow() {
+        let record = vec![0; 4000];
+        let lengths: [fn(usize) -> usize; 3] = [|_| 100, |number| number % 300, |number| 3000 + number % 900];
+        for (pages, count) in
+            [(RECENT_PAGES, 1), (RECENT_PAGES, 60), (RECENT_PAGES, 5000), (JOURNAL_PAGES, 5000)]
+        {
+            for length in lengths {
+                let row = |number| Row { key: number as u128, hot: 0, record: &record[..length(number)] };
+                let rows: Vec<Row<'_>> = (0..count).map(row).collect();
+                for is_last in [false, true] {
+                    let ranges = whole_ranges(&rows, pages, is_last);
+                    assert!(ranges.iter().cloned().flatten().eq(0..rows.len()));
+                    let sizes: Vec<_> =
+                        ranges.iter().map(|range| whole_block(&rows[range.clone()]).len()).collect();
+                    assert!(sizes.iter().all(|size| *size <= pages * 4096 - ENGINE));
+                    let smallest = sizes.iter().min().copied().unwrap_or_default();
+                    assert!(is_last || sizes.len() != 2 || smallest > 1500, "{sizes:?}");
+                    // Of blocks that are nearly full the last one gets what is left.
+                    let full = sizes.iter().filter(|size| **size * 2 > pages * 4096).count();
+                    assert!(full + 1 >= sizes.len(), "{sizes:?}");
+                }
+            }
+        }
+        assert_eq!(whole_ranges(&[], RECENT_PAGES, false), []);
     }
 
     #[test]

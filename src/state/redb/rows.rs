@@ -1,18 +1,26 @@
-//! The rows of a state in its tables: those that were written lately one by one, all others in blocks.
+//! The rows of a state in its tables, all of them packed into blocks.
 //!
-//! A run writes each of its rows twice, before it sends them and after. Both times they go into a small table of recent
-//! rows, where neighbours share a page; into their blocks they are put later and many at once, a stretch with each commit. So
-//! a commit costs what its own rows cost, however many rows the state has.
+//! A run writes each of its rows twice, before it sends them and after, and its inserts, updates and removals each go
+//! through all key hashes, one kind ahead of the other. So what a commit writes goes
+//!
+//! 1. into the journal, as it is: as many bytes as the rows have;
+//! 2. with the rows of some other commits among the recent rows, where neighbours share a small block;
+//! 3. later and many at once, a stretch after the other, into the large blocks where most rows stay, hot values and records apart.
+//!
+//! Whoever looks for a row looks there in the same order, and the first that knows of it is right. At the end of a run the
+//! journal is empty. So a commit costs what its own rows cost, however many rows the state has.
 
-use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::blocks::{self, ColdBlock, HotBlock, Row};
+use super::blocks::{self, ColdBlock, HotBlock, Row, WholeBlock};
 use crate::{
     fingerprint::{KeyHash, RowFingerprint},
     state::RowState,
 };
 
-/// Key hash to hot value and record of a row that was written lately; nothing, if it was deleted.
+/// Rows as they were written or deleted, block after block: of two with the same key hash the later one is right.
+pub(super) const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
+/// The last key hash of a block of rows that were written or deleted lately, to these rows.
 pub(super) const RECENT: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("recent");
 /// The greatest key hash that belongs into a block, of the last block the greatest there is, to its rows' key hashes and hot
 /// values. By its greatest key a block is found with one look; by its least the engine would look at the one behind it, too.
@@ -24,7 +32,12 @@ pub(super) const COLD: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("
 pub(super) const RECENT_MIN: u64 = 4 * 1024;
 /// One recent row to so many in blocks.
 const BLOCKED_TO_RECENT: u64 = 16;
-/// Recent rows that are put into one block at once.
+/// Rows in the state to one in the journal, and the most that are there.
+pub(super) const ROWS_TO_JOURNALED: u64 = 64;
+const JOURNAL_MAX: usize = 32 * 1024;
+/// The fewest rows of which it can be said that they lie close together.
+const DENSE_MIN: usize = 32;
+/// Rows that are put into blocks at once, about.
 const AT_ONCE: usize = 16 * 1024;
 
 /// Why rows were not read or written.
@@ -86,13 +99,15 @@ pub(super) fn load(
     wanted: &[Wanted],
     recent_keys: Option<&RecentKeys>,
 ) -> Result<Vec<Option<RowState>>> {
-    let (recent, mut blocks) = (Recent::new(state, recent_keys)?, Blocks::new(state)?);
+    let journal = journal_blocks(&state.open_table(JOURNAL)?)?;
+    let newest = newest(&journal)?;
+    let (mut recent, mut blocks) = (Recent::new(state, &newest, recent_keys)?, Blocks::new(state)?);
     in_order(
         wanted,
         |(key, _)| *key,
         |&(key, scanned)| {
-            if let Some(row) = recent.row(key.to_u128())? {
-                return recent_row(row.value());
+            if let Some(found) = recent.row(key.to_u128())? {
+                return (!found.is_deleted()).then(|| row(found.hot, found.record)).transpose();
             }
             match scanned.map(|print| blocks.scanned_row(key.to_u128(), print)).transpose()?.flatten() {
                 Some(row) => Ok(Some(row)),
@@ -108,9 +123,11 @@ pub(super) fn load_fingerprints(
     wanted: &[KeyHash],
     recent_keys: Option<&RecentKeys>,
 ) -> Result<Vec<Option<RowFingerprint>>> {
-    let (recent, mut blocks) = (Recent::new(state, recent_keys)?, Blocks::new(state)?);
+    let journal = journal_blocks(&state.open_table(JOURNAL)?)?;
+    let newest = newest(&journal)?;
+    let (mut recent, mut blocks) = (Recent::new(state, &newest, recent_keys)?, Blocks::new(state)?);
     let hot = |key: &KeyHash| match recent.row(key.to_u128())? {
-        Some(row) => Ok(recent_parts(row.value())?.map(|(hot, _)| u64::from_le_bytes(*hot))),
+        Some(row) => Ok((!row.is_deleted()).then_some(row.hot)),
         None => Ok(blocks.hot(key.to_u128())?.map(|(_, hot)| hot)),
     };
     let found = in_order(wanted, |key| *key, hot)?;
@@ -132,31 +149,33 @@ fn in_order<W, T>(
     Ok(found)
 }
 
-/// Looks rows up among the recent ones.
+/// Looks rows up in the journal and among the recent ones, in the order of their keys. It keeps the last block.
 struct Recent<'k> {
+    newest: &'k [Row<'k>],
     table: redb::ReadOnlyTable<u128, &'static [u8]>,
     keys: Option<&'k RecentKeys>,
+    last: Option<(u128, Value)>,
 }
 
 impl<'k> Recent<'k> {
-    fn new(state: &ReadTransaction, keys: Option<&'k RecentKeys>) -> Result<Self> {
-        Ok(Self { table: state.open_table(RECENT)?, keys })
+    fn new(state: &ReadTransaction, newest: &'k [Row<'k>], keys: Option<&'k RecentKeys>) -> Result<Self> {
+        Ok(Self { newest, table: state.open_table(RECENT)?, keys, last: None })
     }
 
-    fn row(&self, key: u128) -> Result<Option<Value>> {
-        let may_be_recent = self.keys.is_none_or(|keys| keys.may_have(key));
-        Ok(if may_be_recent { self.table.get(key)? } else { None })
+    fn row(&mut self, key: u128) -> Result<Option<Row<'_>>> {
+        if self.keys.is_some_and(|keys| !keys.may_have(key)) {
+            return Ok(None);
+        }
+        if let Ok(at) = self.newest.binary_search_by_key(&key, |row| row.key) {
+            return Ok(self.newest.get(at).copied());
+        }
+        if self.last.as_ref().is_none_or(|(last, _)| key > *last) {
+            self.last = block_of(&self.table, key)?;
+        }
+        let Some((_, block)) = &self.last else { return Ok(None) };
+        let block = WholeBlock::new(block.value()).ok_or(Failure::Damaged)?;
+        block.find(key).map(|at| block.get(at).ok_or(Failure::Damaged)).transpose()
     }
-}
-
-/// What the table of recent rows says of a row; `None` if that it was deleted.
-fn recent_row(bytes: &[u8]) -> Result<Option<RowState>> {
-    recent_parts(bytes)?.map(|(hot, record)| row(u64::from_le_bytes(*hot), record)).transpose()
-}
-
-/// Hot value and record; `None` if the row was deleted, which is not the same as damaged.
-fn recent_parts(bytes: &[u8]) -> Result<Option<(&[u8; 8], &[u8])>> {
-    if bytes.is_empty() { Ok(None) } else { bytes.split_first_chunk().ok_or(Failure::Damaged).map(Some) }
 }
 
 fn row(hot: u64, record: &[u8]) -> Result<RowState> {
@@ -226,34 +245,53 @@ fn block_of(table: &redb::ReadOnlyTable<u128, &'static [u8]>, key: u128) -> Resu
     Ok(table.range(key..)?.next().transpose()?.map(|(upper, block)| (upper.value(), block)))
 }
 
-/// How many rows are recent.
-pub(super) fn recent_rows(state: &ReadTransaction) -> Result<u64> {
-    Ok(state.open_table(RECENT)?.len()?)
+/// A key hash with its hot value; nothing, if the row was deleted.
+pub(super) type Hot = (u128, Option<u64>);
+
+fn hot(row: Row<'_>) -> Hot {
+    (row.key, (!row.is_deleted()).then_some(row.hot))
+}
+
+/// What the journal has, in the order of the key hashes.
+pub(super) fn journal(state: &ReadTransaction) -> Result<Vec<Hot>> {
+    let journal = journal_blocks(&state.open_table(JOURNAL)?)?;
+    Ok(newest(&journal)?.into_iter().map(hot).collect())
 }
 
 /// Key hashes and hot values of the rows between two key hashes, both of them included. The keys of recent rows among them
 /// are added to `recent_keys`.
 pub(super) fn scan(
     state: &ReadTransaction,
+    journal: &[Hot],
     first: u128,
     last: u128,
     recent_keys: &mut Vec<u128>,
 ) -> Result<Vec<(KeyHash, RowFingerprint)>> {
-    let (recent, hot) = (state.open_table(RECENT)?, state.open_table(HOT)?);
-    let mut recent = recent.range(first..=last)?;
-    let mut next_recent = || -> Result<Option<(u128, Option<u64>)>> {
-        let Some((key, row)) = recent.next().transpose()? else { return Ok(None) };
-        let hot = recent_parts(row.value())?.map(|(hot, _)| u64::from_le_bytes(*hot));
-        recent_keys.push(key.value());
-        Ok(Some((key.value(), hot)))
-    };
-    let mut newer = next_recent()?;
+    let mut recent = Vec::new();
+    for block in state.open_table(RECENT)?.range(first..)? {
+        let (upper, block) = block?;
+        for row in WholeBlock::new(block.value()).ok_or(Failure::Damaged)?.iter() {
+            let row = row.ok_or(Failure::Damaged)?;
+            if (first..=last).contains(&row.key) {
+                recent.push(hot(row));
+            }
+        }
+        if upper.value() >= last {
+            break;
+        }
+    }
+    let start = journal.partition_point(|(key, _)| *key < first);
+    let end = journal.partition_point(|(key, _)| *key <= last);
+    let recent = merged(recent, &journal[start..end], |(key, _)| *key);
+    recent_keys.extend(recent.iter().map(|(key, _)| key));
+
+    let mut recent = recent.into_iter().peekable();
     // Chunks have about as many; room that no row comes for is never touched.
     let mut rows = Vec::with_capacity(super::CHUNK);
     let mut push = |key: u128, hot: Option<u64>| {
         rows.extend(hot.map(|hot| (KeyHash::from_u128(key), RowFingerprint::from_u64(hot))));
     };
-    for block in hot.range(first..)? {
+    for block in state.open_table(HOT)?.range(first..)? {
         let (upper, block) = block?;
         let block = HotBlock::new(block.value()).ok_or(Failure::Damaged)?;
         for (key, hot) in block.iter() {
@@ -263,163 +301,335 @@ pub(super) fn scan(
             if key > last {
                 break;
             }
-            while let Some((new, hot)) = newer
-                && new < key
-            {
+            while let Some((new, hot)) = recent.next_if(|(new, _)| *new < key) {
                 push(new, hot);
-                newer = next_recent()?;
             }
-            match newer {
-                Some((new, hot)) if new == key => {
-                    push(key, hot);
-                    newer = next_recent()?;
-                }
-                _ => push(key, Some(hot)),
+            match recent.next_if(|(new, _)| *new == key) {
+                Some((_, hot)) => push(key, hot),
+                None => push(key, Some(hot)),
             }
         }
         if upper.value() >= last {
             break;
         }
     }
-    while let Some((new, hot)) = newer {
-        push(new, hot);
-        newer = next_recent()?;
-    }
+    recent.for_each(|(new, hot)| push(new, hot));
     Ok(rows)
 }
 
-/// The number of recent rows above which a commit puts some into blocks.
+/// The numbers of rows in the journal and of recent ones above which a commit moves them on.
 ///
 /// What two commits in a row replace takes room on the disk, so in a small state not both should replace many blocks: rows that
 /// a run writes are left to a commit that has none, as the one is that takes hold of the state.
 #[derive(Clone, Copy)]
-pub(super) struct RecentMax {
-    rows: u64,
-    /// So many more where the commit writes rows itself; and so many are put into blocks by one that does not.
+pub(super) struct RowsMax {
+    journaled: usize,
+    recent: u64,
+    /// So many more recent ones where the commit writes rows itself; and so many are put into blocks by one that does not.
     spare: u64,
+    /// Rows in the state.
+    rows: u64,
 }
 
-impl RecentMax {
+impl RowsMax {
     /// Of a state of so many rows.
-    pub(super) fn new(rows: u64, recent_min: u64) -> Self {
-        Self { rows: recent_min.max(rows / BLOCKED_TO_RECENT), spare: recent_min }
+    pub(super) fn new(rows: u64, recent_min: u64, rows_to_journaled: u64) -> Self {
+        Self {
+            journaled: JOURNAL_MAX.min(usize::try_from(rows / rows_to_journaled).unwrap_or(JOURNAL_MAX)),
+            recent: recent_min.max(rows / BLOCKED_TO_RECENT),
+            spare: recent_min,
+            rows,
+        }
+    }
+
+    /// Whether these rows have as many others between them as recent rows have when they are put into blocks, or fewer.
+    fn is_dense(&self, rows: &[Row<'_>]) -> bool {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return false };
+        // Every key hash is as likely as any other.
+        let others = (((last.key - first.key) >> 64) * u128::from(self.rows)) >> 64;
+        rows.len() >= DENSE_MIN && others <= u128::from(BLOCKED_TO_RECENT) * rows.len() as u128
     }
 }
 
-/// Writes rows; if there are too many recent ones by then, some are put into their blocks: from `cursor` on, which moves.
+/// What a state knows of its recent rows.
+#[derive(Clone, Copy, Default)]
+pub(super) struct RecentRows {
+    /// How many there are.
+    pub(super) count: u64,
+    /// Rows of the journal, each as often as it is there.
+    pub(super) journaled: u64,
+    /// Where the recent rows are that are to be put into blocks next.
+    next: u128,
+}
+
+impl RecentRows {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (count, bytes) = bytes.split_first_chunk()?;
+        let (journaled, next) = bytes.split_first_chunk()?;
+        Some(Self {
+            count: u64::from_le_bytes(*count),
+            journaled: u64::from_le_bytes(*journaled),
+            next: u128::from_le_bytes(next.try_into().ok()?),
+        })
+    }
+
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        [&self.count.to_le_bytes()[..], &self.journaled.to_le_bytes()[..], &self.next.to_le_bytes()[..]]
+            .concat()
+    }
+}
+
+type Table<'t> = redb::Table<'t, u128, &'static [u8]>;
+/// A block as a table has it, with its key.
+type Block = (u128, Vec<u8>);
+
+/// Writes rows, which come in the order of their keys: into the journal, if more are to come that `may_stay` there. When it is
+/// full, what was in it moves on, and so do some of the recent rows if there are too many by then.
 pub(super) fn write<'r>(
     transaction: &WriteTransaction,
     rows: impl Iterator<Item = (KeyHash, Option<&'r RowState>)>,
-    recent_max: RecentMax,
-    cursor: &mut u128,
+    max: RowsMax,
+    may_stay: bool,
+    known: &mut RecentRows,
 ) -> Result<()> {
-    let mut recent = transaction.open_table(RECENT)?;
-    let (mut hot, mut cold) = (transaction.open_table(HOT)?, transaction.open_table(COLD)?);
-    let (mut written, mut bytes) = (0_u64, Vec::new());
-    for (key, row) in rows {
-        bytes.clear();
-        if let Some(row) = row {
-            bytes.extend_from_slice(&row.fingerprint().to_u64().to_le_bytes());
-            bytes.extend_from_slice(row.as_bytes());
-        }
-        recent.insert(key.to_u128(), &*bytes)?;
-        written += 1;
-    }
-    let (most, mut to_move) = match written {
-        0 => (recent_max.rows, recent_max.spare),
-        // Twice as many as came, so that they become fewer.
-        _ => (recent_max.rows.saturating_add(recent_max.spare), 2 * written),
+    let mut journal = transaction.open_table(JOURNAL)?;
+    let mut tables = Tables {
+        recent: transaction.open_table(RECENT)?,
+        hot: transaction.open_table(HOT)?,
+        cold: transaction.open_table(COLD)?,
     };
-    while to_move > 0 && recent.len()? > most {
-        let moved = settle(&mut recent, &mut hot, &mut cold, *cursor)?;
-        *cursor = moved.next;
-        // A file that was altered may have none where it says that it has some.
-        to_move = to_move.saturating_sub(moved.rows.max(1));
+    let row = |(key, row): (KeyHash, Option<&'r RowState>)| Row {
+        key: key.to_u128(),
+        hot: row.map_or(0, |row| row.fingerprint().to_u64()),
+        record: row.map_or(&[], RowState::as_bytes),
+    };
+    let rows: Vec<Row<'_>> = rows.map(row).collect();
+    if may_stay && rows.is_empty() {
+        return tables.settle(known, max.recent, max.spare);
+    }
+    let stays = may_stay && rows.len() <= max.journaled;
+    let journaled = known.journaled.saturating_add(count(rows.len()));
+    if stays && journaled <= count(max.journaled) {
+        known.journaled = journaled;
+        return append(&mut journal, &rows);
+    }
+
+    let older = journal_blocks(&journal)?;
+    let mut moving = newest(&older)?;
+    journal.retain(|_, _| false)?;
+    known.journaled = 0;
+    if stays {
+        // Most of these rows are about to be sent, and the next commits write them once more.
+        moving.retain(|row| rows.binary_search_by_key(&row.key, |row| row.key).is_err());
+        append(&mut journal, &rows)?;
+        known.journaled = count(rows.len());
+    } else {
+        moving = merged(moving, &rows, |row| row.key);
+    }
+    let mut rest = &*moving;
+    while !rest.is_empty() {
+        rest = &rest[tables.put(rest, max, known)?..];
+    }
+    match count(moving.len()) {
+        0 => tables.settle(known, max.recent, max.spare),
+        // Twice as many as came, so that they become fewer.
+        moved => tables.settle(known, max.recent.saturating_add(max.spare), moved.saturating_mul(2)),
+    }
+}
+
+/// Puts rows at the end of the journal.
+fn append(journal: &mut redb::Table<'_, u64, &'static [u8]>, rows: &[Row<'_>]) -> Result<()> {
+    let next = journal.last()?.map_or(0, |(number, _)| number.value().saturating_add(1));
+    for (number, range) in (next..).zip(blocks::whole_ranges(rows, blocks::JOURNAL_PAGES, true)) {
+        journal.insert(number, &*blocks::whole_block(&rows[range]))?;
     }
     Ok(())
 }
 
-struct Moved {
-    rows: u64,
-    /// Where to go on.
-    next: u128,
+/// The journal from its begin to its end.
+fn journal_blocks(journal: &impl ReadableTable<u64, &'static [u8]>) -> Result<Vec<Vec<u8>>> {
+    let mut blocks = Vec::new();
+    for block in journal.iter()? {
+        blocks.push(block?.1.value().to_vec());
+    }
+    Ok(blocks)
 }
 
-type Table<'t> = redb::Table<'t, u128, &'static [u8]>;
+/// The rows of a journal in the order of their keys, each as it was written last.
+fn newest(journal: &[Vec<u8>]) -> Result<Vec<Row<'_>>> {
+    let mut rows = rows_of(journal)?;
+    rows.reverse();
+    // Of rows with the same key the order stays, and the first is kept.
+    rows.sort_by_key(|row| row.key);
+    rows.dedup_by_key(|row| row.key);
+    Ok(rows)
+}
 
-/// Puts the recent rows of one block into it: of the first one from `cursor` on that has any, or of the first one at all.
-fn settle(recent: &mut Table<'_>, hot: &mut Table<'_>, cold: &mut Table<'_>, cursor: u128) -> Result<Moved> {
-    let next = match recent.range(cursor..)?.next() {
-        Some(next) => Some(next?),
-        None => recent.first()?,
-    };
-    let Some(first) = next.map(|(key, _)| key.value()) else { return Ok(Moved { rows: 0, next: 0 }) };
-    let block = hot.range(first..)?.next().transpose()?;
-    let (upper, before) =
-        block.map_or((u128::MAX, Vec::new()), |(upper, block)| (upper.value(), block.value().to_vec()));
-    let before = HotBlock::new(&before).ok_or(Failure::Damaged)?;
-    let mut newer = Vec::new();
-    for row in recent.range(first..=upper)?.take(AT_ONCE) {
-        let (key, row) = row?;
-        newer.push((key.value(), row.value().to_vec()));
-    }
-    let Some((until, _)) = newer.last() else { return Ok(Moved { rows: 0, next: 0 }) };
-    let until = *until;
-
-    let mut records = Vec::new();
-    let mut lasts = Vec::new();
-    if let Some((least, _)) = before.get(0) {
-        for block in cold.range(least..=upper)? {
-            let (last, block) = block?;
-            lasts.push(last.value());
-            records.push(block.value().to_vec());
-        }
-    }
-    let records: Option<Vec<ColdBlock<'_>>> = records.iter().map(|block| ColdBlock::new(block)).collect();
-    let mut records = records.ok_or(Failure::Damaged)?.into_iter().flat_map(ColdBlock::iter);
-
+fn rows_of<'b>(blocks: impl IntoIterator<Item = &'b Vec<u8>>) -> Result<Vec<Row<'b>>> {
     let mut rows = Vec::new();
-    let newer_rows: Result<Vec<_>> = newer.iter().map(|(key, row)| Ok((*key, recent_parts(row)?))).collect();
-    let mut newer_rows = newer_rows?.into_iter().peekable();
-    let mut push = |key, row: Option<(&[u8; 8], _)>| {
-        rows.extend(row.map(|(hot, record)| Row { key, hot: u64::from_le_bytes(*hot), record }));
-    };
-    let mut older = Vec::new();
-    for (key, hot) in before.iter() {
-        let record = records.next().flatten().ok_or(Failure::Damaged)?;
-        older.push((key, hot.to_le_bytes(), record));
-    }
-    for (key, hot, record) in &older {
-        while let Some((new, row)) = newer_rows.next_if(|(new, _)| new < key) {
-            push(new, row);
-        }
-        match newer_rows.next_if(|(new, _)| new == key) {
-            Some((_, row)) => push(*key, row),
-            None => push(*key, Some((hot, *record))),
+    for block in blocks {
+        for row in WholeBlock::new(block).ok_or(Failure::Damaged)?.iter() {
+            rows.push(row.ok_or(Failure::Damaged)?);
         }
     }
-    newer_rows.for_each(|(new, row)| push(new, row));
+    Ok(rows)
+}
 
-    for last in lasts {
-        cold.remove(last)?;
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}
+
+/// What is in either, in the order of the keys; of what is in both, the newer.
+fn merged<T: Copy>(older: impl IntoIterator<Item = T>, newer: &[T], key: impl Fn(&T) -> u128) -> Vec<T> {
+    let mut newer = newer.iter().copied().peekable();
+    let mut all = Vec::new();
+    for older in older {
+        while let Some(new) = newer.next_if(|new| key(new) < key(&older)) {
+            all.push(new);
+        }
+        all.push(newer.next_if(|new| key(new) == key(&older)).unwrap_or(older));
     }
-    // If none of its rows is left, its keys belong into the next block.
-    hot.remove(upper)?;
-    for range in blocks::hot_ranges(&rows, upper == u128::MAX) {
-        let is_last = range.end == rows.len();
-        let rows = &rows[range];
-        let Some(last) = rows.last() else { continue };
-        hot.insert(if is_last { upper } else { last.key }, &*blocks::hot_block(rows))?;
-        for range in blocks::cold_ranges(rows) {
-            let rows = &rows[range];
-            if let Some(last) = rows.last() {
-                cold.insert(last.key, &*blocks::cold_block(rows))?;
+    all.extend(newer);
+    all
+}
+
+/// The tables of rows that are in their order.
+struct Tables<'t> {
+    recent: Table<'t>,
+    hot: Table<'t>,
+    cold: Table<'t>,
+}
+
+impl Tables<'_> {
+    /// Puts rows where they belong: the first of these, and those that follow it as far as no block of recent rows stands
+    /// between; so many they are. They become recent rows, unless they lie close together.
+    fn put(&mut self, rows: &[Row<'_>], max: RowsMax, known: &mut RecentRows) -> Result<usize> {
+        let Some(first) = rows.first() else { return Ok(0) };
+        let (mut older, mut put): (Vec<Block>, usize) = (Vec::new(), 0);
+        let mut is_last = false;
+        for block in self.recent.range(first.key..)?.map(Some).chain([None]) {
+            if put >= rows.len().min(AT_ONCE) {
+                break;
+            }
+            let Some((upper, block)) = block.transpose()? else {
+                (is_last, put) = (true, rows.len());
+                break;
+            };
+            let many = rows[put..].partition_point(|row| row.key <= upper.value());
+            if many == 0 {
+                break;
+            }
+            put += many;
+            older.push((upper.value(), block.value().to_vec()));
+        }
+        let newer = &rows[..put];
+        let is_dense = max.is_dense(newer);
+        if older.is_empty()
+            && !is_dense
+            && let Some((upper, block)) = self.recent.last()?
+        {
+            older.push((upper.value(), block.value().to_vec()));
+        }
+        let before = rows_of(older.iter().map(|(_, block)| block))?;
+        for (upper, _) in &older {
+            self.recent.remove(upper)?;
+        }
+        known.count = known.count.saturating_sub(count(before.len()));
+        let rows = merged(before, newer, |row| row.key);
+        if is_dense {
+            self.put_into_blocks(&rows)?;
+        } else {
+            known.count = known.count.saturating_add(count(rows.len()));
+            for range in blocks::whole_ranges(&rows, blocks::RECENT_PAGES, is_last) {
+                let rows = &rows[range];
+                if let Some(last) = rows.last() {
+                    self.recent.insert(last.key, &*blocks::whole_block(rows))?;
+                }
             }
         }
+        Ok(put)
     }
-    recent.retain_in(first..=until, |_, _| false)?;
-    Ok(Moved {
-        rows: u64::try_from(newer.len()).unwrap_or(u64::MAX),
-        next: until.checked_add(1).unwrap_or(0),
-    })
+
+    /// If more than `most` rows are recent, puts some of them into their blocks, about so many: those that come next.
+    fn settle(&mut self, known: &mut RecentRows, most: u64, to_move: u64) -> Result<()> {
+        let mut to_move = to_move.min(known.count.saturating_sub(most));
+        while to_move > 0 {
+            let is_any = self.recent.range(known.next..)?.next().transpose()?.is_some();
+            let (mut stretch, mut rows): (Vec<Block>, u64) = (Vec::new(), 0);
+            for block in self.recent.range(if is_any { known.next } else { 0 }..)? {
+                if rows >= to_move.min(count(AT_ONCE)) {
+                    break;
+                }
+                let (upper, block) = block?;
+                rows += count(WholeBlock::new(block.value()).ok_or(Failure::Damaged)?.len());
+                stretch.push((upper.value(), block.value().to_vec()));
+            }
+            // A file that was altered may have none where it says that it has some.
+            let Some((last, _)) = stretch.last() else { break };
+            self.put_into_blocks(&rows_of(stretch.iter().map(|(_, block)| block))?)?;
+            for (upper, _) in &stretch {
+                self.recent.remove(upper)?;
+            }
+            known.count = known.count.saturating_sub(rows);
+            known.next = last.checked_add(1).unwrap_or(0);
+            to_move = to_move.saturating_sub(rows);
+        }
+        Ok(())
+    }
+
+    fn put_into_blocks(&mut self, rows: &[Row<'_>]) -> Result<()> {
+        let mut rest = rows;
+        while let Some(first) = rest.first() {
+            let block = self.hot.range(first.key..)?.next().transpose()?;
+            let block = block
+                .map_or((u128::MAX, Vec::new()), |(upper, block)| (upper.value(), block.value().to_vec()));
+            let many = rest.partition_point(|row| row.key <= block.0);
+            self.rewrite(&block, &rest[..many])?;
+            rest = &rest[many..];
+        }
+        Ok(())
+    }
+
+    /// Writes a hot block and its cold ones anew, with these rows.
+    fn rewrite(&mut self, (upper, hot): &Block, newer: &[Row<'_>]) -> Result<()> {
+        let before = HotBlock::new(hot).ok_or(Failure::Damaged)?;
+        let mut records: Vec<Block> = Vec::new();
+        if let Some((least, _)) = before.get(0) {
+            for block in self.cold.range(least..=*upper)? {
+                let (last, block) = block?;
+                records.push((last.value(), block.value().to_vec()));
+            }
+        }
+        let mut older = Vec::new();
+        let mut hots = before.iter();
+        for (_, block) in &records {
+            for (record, (key, hot)) in ColdBlock::new(block).ok_or(Failure::Damaged)?.iter().zip(&mut hots) {
+                older.push(Row { key, hot, record: record.ok_or(Failure::Damaged)? });
+            }
+        }
+        if hots.next().is_some() {
+            return Err(Failure::Damaged);
+        }
+        let mut rows = merged(older, newer, |row| row.key);
+        rows.retain(|row| !row.is_deleted());
+
+        for (last, _) in &records {
+            self.cold.remove(last)?;
+        }
+        // If none of its rows is left, its keys belong into the next block.
+        self.hot.remove(upper)?;
+        for range in blocks::hot_ranges(&rows, *upper == u128::MAX) {
+            let is_last = range.end == rows.len();
+            let rows = &rows[range];
+            let Some(last) = rows.last() else { continue };
+            self.hot.insert(if is_last { *upper } else { last.key }, &*blocks::hot_block(rows))?;
+            for range in blocks::cold_ranges(rows) {
+                let rows = &rows[range];
+                if let Some(last) = rows.last() {
+                    self.cold.insert(last.key, &*blocks::cold_block(rows))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }

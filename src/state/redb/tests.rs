@@ -33,6 +33,16 @@ mod packed {
     });
 }
 
+/// The same of a store that moves rows on as late as it can.
+mod journaled {
+    use super::*;
+
+    store_checks!({
+        let folder = TempDir::new().unwrap();
+        (RedbStore::open(folder.path().join("state")).unwrap().with_long_journal(), folder)
+    });
+}
+
 /// A directory for one state.
 struct Place(TempDir);
 
@@ -416,6 +426,9 @@ fn a_file_of_a_newer_format_is_refused_and_says_so() {
 fn a_row_without_its_record_is_damage() {
     type Break<'b> = &'b dyn Fn(&redb::WriteTransaction);
     let last = 999;
+    let journal: Break<'_> = &|state| {
+        state.open_table(rows::JOURNAL).unwrap().insert(0, &b"?"[..]).unwrap();
+    };
     let recent: Break<'_> = &|state| {
         state.open_table(rows::RECENT).unwrap().insert(last, &b"?"[..]).unwrap();
     };
@@ -435,9 +448,15 @@ fn a_row_without_its_record_is_damage() {
         let lower = hot.last().unwrap().unwrap().0.value();
         hot.insert(lower, &b"?"[..]).unwrap();
     };
-    for (name, damage) in
-        [("recent", recent), ("cut", cut), ("no cold", no_cold), ("bad cold", bad_cold), ("bad hot", bad_hot)]
-    {
+    // The block that is damaged, and a key hash that belongs into no such block.
+    for (name, damage, other) in [
+        ("journal", journal, None),
+        ("recent", recent, Some(last + 1)),
+        ("cut", cut, Some(last + 1)),
+        ("no cold", no_cold, Some(0)),
+        ("bad cold", bad_cold, Some(0)),
+        ("bad hot", bad_hot, Some(0)),
+    ] {
         let place = Place::new();
         let store = place.open().with_recent_min(0);
         for version in 0..2 {
@@ -452,8 +471,10 @@ fn a_row_without_its_record_is_damage() {
         drop(database);
         let store = place.open();
         assert!(is_damage(&block_on(store.load(&[KeyHash::from_u128(last)])).unwrap_err()), "{name}");
-        assert!(block_on(store.load(&[KeyHash::from_u128(0)])).is_ok(), "{name}");
-        if ["recent", "bad hot"].contains(&name) {
+        if let Some(other) = other {
+            assert!(block_on(store.load(&[KeyHash::from_u128(other)])).is_ok(), "{name}");
+        }
+        if ["journal", "recent", "cut", "bad hot"].contains(&name) {
             let scanned: Result<Vec<_>> = block_on(store.scan().try_collect());
             assert!(is_damage(&scanned.unwrap_err()), "{name}");
         }
@@ -484,7 +505,9 @@ async fn a_plan_over_blocks_is_that_over_a_state_in_memory() {
     };
     let place = Place::new();
     let (blocks, memory) = (place.open().with_recent_min(0), MemoryStore::default());
-    let stores: [&dyn StateStore; 2] = [&blocks, &memory];
+    let other = Place::new();
+    let journal = other.open().with_recent_min(0).with_long_journal();
+    let stores: [&dyn StateStore; 3] = [&blocks, &journal, &memory];
     for run in 0..4 {
         // Some change, some leave, and some come.
         let numbers = (100 * run..2_000 + 100 * run).filter(|number| number % 11 != run);
@@ -501,27 +524,30 @@ async fn a_plan_over_blocks_is_that_over_a_state_in_memory() {
             run.finish().await.unwrap();
         }
         assert!(run == 0 || plans[0].0.changed > 0 && plans[0].0.removed > 0);
-        assert!(plans[0] == plans[1], "run {run}");
+        assert!(plans[0] == plans[2] && plans[1] == plans[2], "run {run}");
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// Rows come, change and go, near each other and far apart, few at a time and many; in between all are scanned.
+    /// Rows come, change and go, near each other and far apart, few at a time and many; in between all are scanned, and the state
+    /// is held, or is not.
     #[test]
     fn rows_are_what_was_written_whether_they_are_in_blocks_or_not(
-        commits in vec((any::<bool>(), vec((0_u128..2_000, any::<bool>(), 0_u8..10), 0..400)), 1..20),
+        commits in vec((any::<(bool, bool)>(), vec((0_u128..2_000, any::<bool>(), 0_u8..10), 0..400)), 1..20),
         recent_min in 0_u64..600,
+        has_long_journal in any::<bool>(),
         chunk in prop_oneof![Just(CHUNK), 1..500_usize],
     ) {
         let place = Place::new();
         let store = place.open().with_recent_min(recent_min).with_chunk(chunk);
+        let store = if has_long_journal { store.with_long_journal() } else { store };
         let mut expected: BTreeMap<KeyHash, RowState> = BTreeMap::new();
         let writer = run();
         let mut recent_before = 0;
         let keys: Vec<_> = (0..2_000).flat_map(|number| [number, number << 116]).map(KeyHash::from_u128).collect();
-        for (version, (is_scanned, commit)) in (0..).zip(commits) {
+        for (version, ((is_scanned, is_held), commit)) in (0..).zip(commits) {
             let mut rows = BTreeMap::new();
             for (number, is_spread, action) in commit {
                 let key = if is_spread { number << 116 } else { number };
@@ -534,11 +560,12 @@ proptest! {
                     None => expected.remove(key),
                 };
             }
-            let header = Header { rows: expected.len() as u64, ..header(None) };
+            let lease = is_held.then(|| lease(writer, Duration::from_secs(60)));
+            let header = Header { rows: expected.len() as u64, ..header(lease) };
             let spare = if rows.is_empty() { 0 } else { recent_min };
             let recent_max = recent_min.max(expected.len() as u64 / 16) + spare;
             block_on(store.commit(&Commit::new(writer, 0, header, rows.into_iter().collect()))).unwrap();
-            let recent = store.inner.read(Look::Anew, |state| Ok(rows::recent_rows(state)?)).ok().flatten();
+            let recent = store.inner.read(Look::Anew, |state| Ok(recent_rows(&state.open_table(META)?)?.count)).ok().flatten();
             prop_assert!(recent.is_some_and(|recent| recent <= recent_max.max(recent_before)));
             recent_before = recent.unwrap_or_default();
             // The first time it cannot be known where recent rows are, or that was known of the state before.
