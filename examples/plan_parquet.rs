@@ -17,11 +17,13 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     thread,
     time::Instant,
 };
 
 use arrow_array::RecordBatch;
+use arrow_schema::{DataType, FieldRef, Schema, SchemaRef};
 use clap::Parser;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use mimalloc::MiMalloc;
@@ -39,8 +41,8 @@ const ROWS_A_PART: usize = 15_000;
 /// The most rows in a batch: a page of many files, so that no batch has to be put together from two.
 const ROWS_A_BATCH: usize = 20_480;
 
-/// Parts that are decoded, or wait for those before them, so that no thread has to wait for work.
-const PARTS_A_THREAD: usize = 2;
+/// Parts that may wait for those before them, beside the ones that threads decode, so that no thread has to wait for work.
+const PARTS_WAITING: usize = 1;
 
 /// Bytes of a plan that stay in memory; what is more goes to a temporary file.
 const PLAN_IN_MEMORY: usize = 16 << 20;
@@ -105,7 +107,10 @@ async fn run(arguments: Arguments, threads: usize) -> Result<(), Error> {
     let options = ArrowReaderOptions::default().with_offset_index_policy(PageIndexPolicy::Optional);
     let unreadable = |error: Error| format!("{} cannot be read: {error}", arguments.parquet.display());
     let file = File::open(&arguments.parquet).map_err(|error| unreadable(error.into()))?;
-    let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| unreadable(error.into()))?;
+    let metadata =
+        ArrowReaderMetadata::load(&file, options.clone()).map_err(|error| unreadable(error.into()))?;
+    let options = options.with_schema(as_views(metadata.schema()));
+    let metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)?;
     let columns = metadata.schema().fields().iter().map(|field| field.name().clone());
     let mut mapping = Mapping::new(arguments.key.as_str());
     for column in columns.filter(|column| *column != arguments.key) {
@@ -187,6 +192,16 @@ fn peak_memory() -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? / 1024)
 }
 
+/// The schema with a view for each text, which says where it lies in its page: so it is not copied from there.
+fn as_views(schema: &Schema) -> SchemaRef {
+    let field = |field: &FieldRef| match field.data_type() {
+        DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+        _ => Arc::clone(field),
+    };
+    let fields: Vec<_> = schema.fields().iter().map(field).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
 /// The batches of the file, in order; some parts are decoded while others are compared.
 fn batches(
     path: PathBuf,
@@ -198,7 +213,7 @@ fn batches(
             let (path, metadata) = (path.clone(), metadata.clone());
             tokio::task::spawn_blocking(move || part.decode(&path, metadata))
         })
-        .buffered(PARTS_A_THREAD * threads)
+        .buffered(threads + PARTS_WAITING)
         .map(|decoded| Ok::<_, Error>(stream::iter(decoded??.into_iter().map(Ok))))
         .try_flatten()
 }

@@ -175,7 +175,7 @@ class Rival:
         return json.loads(output)["counts"], seconds, memory
 
     def save(self):
-        output, _, _ = measured([*self.command, "save"])
+        output, _, _ = measured([*self.command, "save"], self.files)
         return json.loads(output)["seconds"]
 
 
@@ -209,7 +209,8 @@ class Ours:
         """Plans and delivers, from a copy of the state, and says what both took."""
         copy = self.state.with_name("state.copy")
         shutil.copy(self.state, copy)
-        _, seconds, _ = measured([*self.command, "--state", copy, *self.current, "--commit"])
+        command = [*self.command, "--state", copy, *self.current, "--commit"]
+        _, seconds, _ = measured(command, [self.current[1], copy])
         copy.unlink()
         return seconds
 
