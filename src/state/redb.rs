@@ -44,7 +44,7 @@ const HEADER: &str = "header";
 const FORMAT: &str = "format";
 const FORMAT_NUMBER: u32 = 1;
 /// What is known of the recent rows.
-const RECENT: &str = "recent";
+const RECENT_ROWS: &str = "recent";
 
 /// About so many rows are in one chunk of a scan.
 const CHUNK: usize = 64 * 1024;
@@ -379,7 +379,7 @@ fn engine() -> Builder {
 
 /// What the state knows of its recent rows; a new one has none.
 fn recent_rows(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<RecentRows, Fault> {
-    match meta.get(RECENT)? {
+    match meta.get(RECENT_ROWS)? {
         Some(bytes) => RecentRows::from_bytes(bytes.value()).ok_or(Fault::Damaged),
         None => Ok(RecentRows::default()),
     }
@@ -587,7 +587,7 @@ impl Inner {
 
             let mut recent = recent_rows(&meta)?;
             rows::write(&transaction, commit.rows(), rows_max, lease.is_some(), &mut recent)?;
-            meta.insert(RECENT, &*recent.to_bytes())?;
+            meta.insert(RECENT_ROWS, &*recent.to_bytes())?;
             meta.insert(FORMAT, &FORMAT_NUMBER.to_le_bytes()[..])?;
             meta.insert(HEADER, &*bytes)?;
             lease

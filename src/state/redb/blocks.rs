@@ -30,6 +30,7 @@ const COLD_HEAD: usize = 4;
 pub(super) const RECENT_PAGES: usize = 2;
 /// The same of the journal, which nobody looks one row up in. The ends of records can tell no more.
 pub(super) const JOURNAL_PAGES: usize = 16;
+const _: () = assert!(JOURNAL_PAGES * 4096 <= 1 << 16);
 /// Bytes of a whole block that are no row's.
 const WHOLE_HEAD: usize = 4 + COLD_HEAD;
 

@@ -7,10 +7,12 @@
 //! 2. with the rows of some other commits among the recent rows, where neighbours share a small block;
 //! 3. later and many at once, a stretch after the other, into the large blocks where most rows stay, hot values and records apart.
 //!
-//! Whoever looks for a row looks there in the same order, and the first that knows of it is right. At the end of a run the
-//! journal is empty. So a commit costs what its own rows cost, however many rows the state has.
+//! Rows that lie close together, as those of a first run, pass the recent ones by; and in a small state a commit of many rows
+//! passes the journal by. Whoever looks for a row looks there in the same order, and the first that knows of it is right. The
+//! commit that gives the state back empties the journal. So a commit costs what its own rows cost, however many rows the
+//! state has.
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
 use super::blocks::{self, ColdBlock, HotBlock, Row, WholeBlock};
 use crate::{
@@ -35,9 +37,12 @@ const BLOCKED_TO_RECENT: u64 = 16;
 /// Rows in the state to one in the journal, and the most that are there.
 pub(super) const ROWS_TO_JOURNALED: u64 = 64;
 const JOURNAL_MAX: usize = 32 * 1024;
-/// The fewest rows of which it can be said that they lie close together.
+/// The most blocks of the journal, so that neither long records nor many small commits make it long.
+const JOURNAL_BLOCKS_MAX: u64 = 256;
+/// The fewest rows of which it can be said that they lie close together, and how many others each may have between it and the next.
 const DENSE_MIN: usize = 32;
-/// Rows that are put into blocks at once, about.
+const DENSE_OTHERS: u128 = 2;
+/// Rows that are merged with others at once, about.
 const AT_ONCE: usize = 16 * 1024;
 
 /// Why rows were not read or written.
@@ -325,7 +330,7 @@ pub(super) fn scan(
 pub(super) struct RowsMax {
     journaled: usize,
     recent: u64,
-    /// So many more recent ones where the commit writes rows itself; and so many are put into blocks by one that does not.
+    /// So many more recent ones where the commit makes rows recent itself; and so many are put into blocks by one that does not.
     spare: u64,
     /// Rows in the state.
     rows: u64,
@@ -342,12 +347,12 @@ impl RowsMax {
         }
     }
 
-    /// Whether these rows have as many others between them as recent rows have when they are put into blocks, or fewer.
+    /// Whether these rows lie so close together that their blocks are written anew for little else.
     fn is_dense(&self, rows: &[Row<'_>]) -> bool {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return false };
         // Every key hash is as likely as any other.
         let others = (((last.key - first.key) >> 64) * u128::from(self.rows)) >> 64;
-        rows.len() >= DENSE_MIN && others <= u128::from(BLOCKED_TO_RECENT) * rows.len() as u128
+        rows.len() >= DENSE_MIN && others <= DENSE_OTHERS * rows.len() as u128
     }
 }
 
@@ -408,8 +413,9 @@ pub(super) fn write<'r>(
         return tables.settle(known, max.recent, max.spare);
     }
     let stays = may_stay && rows.len() <= max.journaled;
+    let has_room = journal.len()? < JOURNAL_BLOCKS_MAX;
     let journaled = known.journaled.saturating_add(count(rows.len()));
-    if stays && journaled <= count(max.journaled) {
+    if stays && has_room && journaled <= count(max.journaled) {
         known.journaled = journaled;
         return append(&mut journal, &rows);
     }
@@ -439,8 +445,11 @@ pub(super) fn write<'r>(
 
 /// Puts rows at the end of the journal.
 fn append(journal: &mut redb::Table<'_, u64, &'static [u8]>, rows: &[Row<'_>]) -> Result<()> {
-    let next = journal.last()?.map_or(0, |(number, _)| number.value().saturating_add(1));
-    for (number, range) in (next..).zip(blocks::whole_ranges(rows, blocks::JOURNAL_PAGES, true)) {
+    let ranges = blocks::whole_ranges(rows, blocks::JOURNAL_PAGES, true);
+    let next = journal.last()?.map_or(Some(0), |(last, _)| last.value().checked_add(1));
+    // Numbers do not run out but in a file that was altered.
+    let next = next.filter(|next| next.checked_add(count(ranges.len())).is_some()).ok_or(Failure::Damaged)?;
+    for (number, range) in (next..).zip(ranges) {
         journal.insert(number, &*blocks::whole_block(&rows[range]))?;
     }
     Ok(())
@@ -512,7 +521,7 @@ impl Tables<'_> {
                 break;
             }
             let Some((upper, block)) = block.transpose()? else {
-                (is_last, put) = (true, rows.len());
+                (is_last, put) = (true, rows.len().min(put + AT_ONCE));
                 break;
             };
             let many = rows[put..].partition_point(|row| row.key <= upper.value());
@@ -521,6 +530,10 @@ impl Tables<'_> {
             }
             put += many;
             older.push((upper.value(), block.value().to_vec()));
+        }
+        if put == 0 {
+            // In a file that was altered, the engine may give a block that stands before.
+            return Err(Failure::Damaged);
         }
         let newer = &rows[..put];
         let is_dense = max.is_dense(newer);
@@ -572,7 +585,7 @@ impl Tables<'_> {
             }
             known.count = known.count.saturating_sub(rows);
             known.next = last.checked_add(1).unwrap_or(0);
-            to_move = to_move.saturating_sub(rows);
+            to_move = to_move.saturating_sub(rows.max(1));
         }
         Ok(())
     }
@@ -584,6 +597,9 @@ impl Tables<'_> {
             let block = block
                 .map_or((u128::MAX, Vec::new()), |(upper, block)| (upper.value(), block.value().to_vec()));
             let many = rest.partition_point(|row| row.key <= block.0);
+            if many == 0 {
+                return Err(Failure::Damaged);
+            }
             self.rewrite(&block, &rest[..many])?;
             rest = &rest[many..];
         }

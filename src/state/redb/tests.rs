@@ -528,6 +528,26 @@ async fn a_plan_over_blocks_is_that_over_a_state_in_memory() {
     }
 }
 
+/// How many rows are recent and how many are in the journal, which the state has to know.
+fn counted(state: &ReadTransaction) -> (u64, u64) {
+    let rows = |block: &[u8]| {
+        blocks::WholeBlock::new(block).unwrap().iter().flatten().collect::<Vec<_>>().len() as u64
+    };
+    let (mut recent, mut journaled) = (0, 0);
+    for block in state.open_table(rows::RECENT).unwrap().range(0..).unwrap() {
+        let (last, block) = block.unwrap();
+        let last_row = blocks::WholeBlock::new(block.value()).unwrap().iter().flatten().last();
+        assert_eq!(last_row.map(|row| row.key), Some(last.value()));
+        recent += rows(block.value());
+    }
+    for block in state.open_table(rows::JOURNAL).unwrap().range(0..).unwrap() {
+        journaled += rows(block.unwrap().1.value());
+    }
+    let known = recent_rows(&state.open_table(META).unwrap()).ok().unwrap();
+    assert_eq!((known.count, known.journaled), (recent, journaled));
+    (recent, journaled)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
@@ -562,12 +582,13 @@ proptest! {
             }
             let lease = is_held.then(|| lease(writer, Duration::from_secs(60)));
             let header = Header { rows: expected.len() as u64, ..header(lease) };
-            let spare = if rows.is_empty() { 0 } else { recent_min };
-            let recent_max = recent_min.max(expected.len() as u64 / 16) + spare;
+            let recent_max = recent_min.max(expected.len() as u64 / 16) + recent_min;
             block_on(store.commit(&Commit::new(writer, 0, header, rows.into_iter().collect()))).unwrap();
-            let recent = store.inner.read(Look::Anew, |state| Ok(recent_rows(&state.open_table(META)?)?.count)).ok().flatten();
-            prop_assert!(recent.is_some_and(|recent| recent <= recent_max.max(recent_before)));
-            recent_before = recent.unwrap_or_default();
+            let counted = store.inner.read(Look::Anew, |state| Ok(counted(state)));
+            let (recent, journaled) = counted.ok().flatten().unwrap();
+            prop_assert!(recent <= recent_max.max(recent_before));
+            prop_assert!(is_held || journaled == 0);
+            recent_before = recent;
             // The first time it cannot be known where recent rows are, or that was known of the state before.
             for _ in 0..if is_scanned { 2 } else { 1 } {
                 let loaded = block_on(store.load(&keys)).unwrap();
