@@ -110,7 +110,8 @@ async fn run(arguments: Arguments, threads: usize) -> Result<(), Error> {
     let metadata =
         ArrowReaderMetadata::load(&file, options.clone()).map_err(|error| unreadable(error.into()))?;
     let options = options.with_schema(as_views(metadata.schema()));
-    let metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)?;
+    let metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)
+        .map_err(|error| unreadable(error.into()))?;
     let columns = metadata.schema().fields().iter().map(|field| field.name().clone());
     let mut mapping = Mapping::new(arguments.key.as_str());
     for column in columns.filter(|column| *column != arguments.key) {
