@@ -77,7 +77,10 @@ impl Workers {
             let job = Job { rows: Arc::clone(rows), range: piece.range.clone(), done };
             if self.jobs.get_or_insert_with(|| start(&self.digester, self.threads)).send(job).is_ok() {
                 return async move {
-                    match digested.await {
+                    let digested = digested.await;
+                    // Here it came from, and here it is dropped: memory that another thread frees has to be locked each time.
+                    drop(piece);
+                    match digested {
                         Ok(Ok(digested)) => digested,
                         Ok(Err(panicked)) => panic::resume_unwind(panicked),
                         Err(oneshot::Canceled) => Err(Error::new(
@@ -107,6 +110,7 @@ fn start(digester: &Digester, threads: usize) -> mpsc::Sender<Job> {
                 { todo.lock().unwrap_or_else(PoisonError::into_inner).recv() }
             {
                 let found = panic::catch_unwind(AssertUnwindSafe(|| digester.digest(&*rows, range)));
+                drop(rows);
                 // Nobody waits for it if the plan was given up.
                 let _ = done.send(found);
             }
