@@ -128,7 +128,7 @@ impl Plan {
         }
         Ok(Self {
             head,
-            spool: spooler.finish(),
+            spool: spooler.finish()?,
             secret: None,
             sealing: None,
             written: Some(Written { digest: hex::encode(digest.finalize()), seal: end.seal }),

@@ -1,5 +1,8 @@
 //! The index: every row that the state knows, in 28 bytes each, for one pass over a source.
 
+mod keys;
+
+use self::keys::{Keys, Rows};
 use crate::{
     Error, ErrorKind, Result,
     fingerprint::{Hashed, KeyHash, RowFingerprint},
@@ -59,51 +62,47 @@ impl Place {
 /// Takes the rows of an index. Those that come in order are put where they belong at once.
 pub(super) struct IndexBuilder {
     index: Index,
+    keys: Keys,
+    /// The rows that came in order, and the key of the last of them.
+    count: usize,
+    last: Option<[u64; 2]>,
     /// Rows that came after one that stands behind them.
     late: Vec<Hashed>,
 }
 
 impl IndexBuilder {
-    /// For so many rows, or a few more.
-    pub(super) fn with_capacity(rows: usize) -> Self {
-        let lines_wanted = rows / ROWS_A_LINE + 1;
-        // Room that no row comes for is never touched.
-        let (keys, lines) = (Vec::with_capacity(rows), Vec::with_capacity(lines_wanted));
-        Self { index: Index { keys, lines, lines_wanted, rest: Vec::new() }, late: Vec::new() }
+    /// For so many rows, or a few more, on so many threads.
+    pub(super) fn with_capacity(rows: usize, threads: usize) -> Self {
+        let keys = if threads > 1 { Keys::on_thread(rows) } else { Keys::here(rows) };
+        Self { index: Index::with_capacity(rows), keys, count: 0, last: None, late: Vec::new() }
     }
 
-    pub(super) fn extend(&mut self, rows: impl IntoIterator<Item = (KeyHash, RowFingerprint)>) {
-        for (key, print) in rows {
-            let row = Hashed::new(key, print);
-            if self.index.keys.last().is_some_and(|last| *last >= row.key) {
-                self.late.push(row);
+    pub(super) async fn extend(&mut self, rows: Rows) -> Result<()> {
+        for (key, print) in &rows {
+            let row = Hashed::new(*key, *print);
+            if self.last.is_none_or(|last| last < row.key) {
+                self.index.put(self.count, row);
+                self.count += 1;
+                self.last = Some(row.key);
             } else {
-                self.index.push(row);
+                self.late.push(row);
             }
         }
+        self.keys.take(rows).await
     }
 
-    pub(super) fn build(self) -> Result<Index> {
-        let Self { index, mut late } = self;
+    pub(super) async fn build(self) -> Result<Index> {
+        let Self { mut index, keys, mut late, .. } = self;
+        index.keys = keys.finish().await?;
         let count = index.len() + late.len();
-        if u32::try_from(count).is_ok_and(|count| count < u32::MAX) {
-            // Where more rows came than were foreseen, lines would be too full.
-            if late.is_empty() && count / ROWS_A_LINE <= 2 * index.lines_wanted {
-                return Ok(index);
-            }
-            late.extend((0..index.len()).map(|at| index.hashed(at)));
-            drop(index);
-            late.sort_unstable_by_key(|row| row.key);
-            let mut sorted = Self::with_capacity(count).index;
-            for row in late {
-                sorted.push(row);
-            }
-            return Ok(sorted);
+        // Where more rows came than were foreseen, lines would be too full.
+        if late.is_empty() && count / ROWS_A_LINE <= 2 * index.lines_wanted {
+            return index.checked();
         }
-        Err(Error::new(
-            ErrorKind::Config,
-            "the state has more than four billion rows, which is more than a plan can compare: split the sync",
-        ))
+        late.extend((0..index.len()).map(|at| index.hashed(at)));
+        drop(index);
+        late.sort_unstable_by_key(|row| row.key);
+        Index::of_sorted(late)
     }
 }
 
@@ -120,30 +119,48 @@ impl Line {
 }
 
 impl Index {
-    /// An index of these rows.
-    pub(super) fn of(
-        rows: impl IntoIterator<Item = (KeyHash, RowFingerprint), IntoIter: ExactSizeIterator>,
-    ) -> Result<Self> {
-        let rows = rows.into_iter();
-        let mut builder = IndexBuilder::with_capacity(rows.len());
-        builder.extend(rows);
-        builder.build()
+    fn with_capacity(rows: usize) -> Self {
+        let lines_wanted = rows / ROWS_A_LINE + 1;
+        // Room that no row comes for is never touched.
+        Self { keys: Vec::new(), lines: Vec::with_capacity(lines_wanted), lines_wanted, rest: Vec::new() }
     }
 
-    /// Adds a row that stands behind all others.
-    fn push(&mut self, row: Hashed) {
+    /// An index of these rows, which are in order.
+    pub(super) fn of(rows: &[(KeyHash, RowFingerprint)]) -> Result<Self> {
+        Self::of_sorted(rows.iter().map(|(key, print)| Hashed::new(*key, *print)).collect())
+    }
+
+    fn of_sorted(rows: Vec<Hashed>) -> Result<Self> {
+        let mut index = Self::with_capacity(rows.len());
+        rows.iter().enumerate().for_each(|(at, row)| index.put(at, *row));
+        index.keys = rows.into_iter().map(|row| row.key).collect();
+        index.checked()
+    }
+
+    /// The index, if its rows can be numbered.
+    fn checked(self) -> Result<Self> {
+        if u32::try_from(self.len()).is_ok_and(|count| count < u32::MAX) {
+            return Ok(self);
+        }
+        Err(Error::new(
+            ErrorKind::Config,
+            "the state has more than four billion rows, which is more than a plan can compare: split the sync",
+        ))
+    }
+
+    /// Puts the row that stands `at` that place, behind all others, into its line.
+    fn put(&mut self, at: usize, row: Hashed) {
         let line = self.line(row.key);
         if self.lines.len() <= line {
             // The lines between have no rows.
-            self.lines.resize(line + 1, Line::at(self.keys.len(), self.rest.len()));
+            self.lines.resize(line + 1, Line::at(at, self.rest.len()));
         }
         let line = &mut self.lines[line];
-        let nth = self.keys.len() - line.start();
+        let nth = at - line.start();
         match line.blends.get_mut(nth) {
             Some(blend) => *blend = row.blend(),
             None => self.rest.push(row.blend()),
         }
-        self.keys.push(row.key);
     }
 
     fn len(&self) -> usize {
@@ -266,6 +283,8 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use futures::executor::block_on;
+
     use super::*;
 
     fn row(number: u64) -> (KeyHash, RowFingerprint) {
@@ -277,14 +296,19 @@ mod tests {
     fn every_row_is_found_once_and_those_not_asked_for_stay_unseen() {
         for (count, foreseen) in [(0, 0), (0, 10), (1, 0), (3, 3), (7, 5), (64, 64), (1000, 1000), (1000, 10)]
         {
-            for is_sorted in [false, true] {
+            for (is_sorted, threads) in [(false, 1), (true, 1), (false, 2), (true, 2)] {
                 let mut rows: Vec<_> = (1..=count).map(row).collect();
                 if is_sorted {
                     rows.sort_unstable_by_key(|(key, _)| *key);
                 }
-                let mut builder = IndexBuilder::with_capacity(foreseen);
-                rows.chunks(100).for_each(|chunk| builder.extend(chunk.iter().copied()));
-                let index = builder.build().unwrap();
+                let index = block_on(async {
+                    let mut builder = IndexBuilder::with_capacity(foreseen, threads);
+                    for chunk in rows.chunks(100) {
+                        builder.extend(chunk.to_vec()).await?;
+                    }
+                    builder.build().await
+                });
+                let index = index.unwrap();
                 let mut seen = Seen::none_of(&index);
                 for number in 1..=count {
                     let place = index.find(row(number).0).unwrap();
@@ -306,7 +330,9 @@ mod tests {
 
     #[test]
     fn unchanged_rows_are_told_from_changed_and_unknown_ones() {
-        let index = Index::of((1..=1000).map(row).collect::<Vec<_>>()).unwrap();
+        let mut rows: Vec<_> = (1..=1000).map(row).collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        let index = Index::of(&rows).unwrap();
         let asked: Vec<_> = (1..=2000)
             .map(|number| match number % 4 {
                 0 => Hashed::NONE,

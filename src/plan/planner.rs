@@ -201,7 +201,7 @@ impl<'p> Planner<'p> {
             options,
             digester: Digester {
                 mapper: Arc::new(mapper),
-                index: Arc::new(Index::of([])?),
+                index: Arc::new(Index::of(&[])?),
                 all_differ: seals_anew,
             },
             sealer: Sealer::new(&secret)?,
@@ -259,13 +259,14 @@ impl<'p> Planner<'p> {
     /// Reads the whole state, so that rows are looked up in memory from here on.
     async fn scan(&mut self) -> Result<()> {
         let known = usize::try_from(self.head.known).unwrap_or(usize::MAX);
-        let mut builder = IndexBuilder::with_capacity(known.min(ROWS_FORESEEN));
+        let threads = self.options.threads_wanted();
+        let mut builder = IndexBuilder::with_capacity(known.min(ROWS_FORESEEN), threads);
         let mut chunks = self.prior.scan();
         while let Some(chunk) = chunks.try_next().await? {
-            builder.extend(chunk);
+            builder.extend(chunk).await?;
             yield_once().await;
         }
-        let index = builder.build()?;
+        let index = builder.build().await?;
         let mut seen = Seen::none_of(&index);
         for place in self.met.iter().filter_map(|(hash, _)| index.find(hash)) {
             seen.mark(place);
@@ -282,7 +283,7 @@ impl<'p> Planner<'p> {
         hashes.dedup();
         let prints = answered(self.prior.load_fingerprints(&hashes).await?, hashes.len())?;
         let known = hashes.into_iter().zip(prints).filter_map(|(hash, print)| Some((hash, print?)));
-        self.digester.index = Arc::new(Index::of(known.collect::<Vec<_>>())?);
+        self.digester.index = Arc::new(Index::of(&known.collect::<Vec<_>>())?);
         let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
         let states = states(self.prior, &self.digester.index, slice::from_ref(&digested)).await?;
         self.take(digested, &mut states.into_iter())
@@ -626,7 +627,7 @@ impl<'p> Planner<'p> {
         tracing::debug!(sync = self.head.identity, counts = ?self.head.counts, "planned");
         Ok(Plan {
             head: self.head,
-            spool: self.spooler.finish(),
+            spool: self.spooler.finish()?,
             secret: self.secret,
             sealing: Some(self.sealing),
             written: None,

@@ -3,27 +3,31 @@
 //!
 //! Entries lie there as bytes from the first moment on: they take a fraction of the memory, and what they take is known.
 
+mod runs;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashSet},
     fs::File,
-    io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{BufRead, BufReader, Read},
     mem,
     sync::Arc,
 };
 
+use self::runs::{Run, Runs, Stretch, Writer};
 use crate::{Error, ErrorKind, Result, change::Entry, fingerprint::KeyHash};
 
 /// Bytes of each run of the file that are read at once.
 const READ_AT_ONCE: usize = 64 * 1024;
 
 /// Takes entries in any order.
+///
+/// One half of the memory is filled while a thread writes the other half to the file.
 #[derive(Default)]
 pub(crate) struct Spooler {
     memory_max: usize,
     kept: Kept,
-    runs: Vec<Run>,
-    file: Option<File>,
+    writer: Option<Writer>,
     withdrawn: HashSet<u64>,
 }
 
@@ -40,13 +44,6 @@ struct Span {
     hash: KeyHash,
     start: usize,
     end: usize,
-}
-
-/// A sorted stretch of the file.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    start: u64,
-    end: u64,
 }
 
 /// Entries in the order of their key hashes, as often as wanted.
@@ -71,6 +68,11 @@ impl Kept {
         self.spans.sort_unstable();
     }
 
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.spans.clear();
+    }
+
     fn len(&self) -> usize {
         self.bytes.len() + self.spans.len() * size_of::<Span>()
     }
@@ -93,7 +95,7 @@ impl Spooler {
 
     pub(crate) fn push(&mut self, entry: &Entry) -> Result<()> {
         self.kept.push(entry)?;
-        if self.kept.len() > self.memory_max { self.spill() } else { Ok(()) }
+        if self.kept.len() > self.memory_max / 2 { self.spill() } else { Ok(()) }
     }
 
     /// Takes back the entry of a source row, wherever it is by now.
@@ -101,35 +103,19 @@ impl Spooler {
         self.withdrawn.insert(row);
     }
 
-    pub(crate) fn finish(mut self) -> Spool {
+    /// # Errors
+    /// If the file could not be written.
+    pub(crate) fn finish(mut self) -> Result<Spool> {
         self.kept.sort();
-        Spool {
-            kept: Arc::new(self.kept),
-            runs: self.runs,
-            file: self.file.map(Arc::new),
-            withdrawn: Arc::new(self.withdrawn),
-        }
+        let runs = self.writer.map(Writer::finish).transpose()?.map(Runs::into_parts);
+        let (file, runs) = runs.map_or_else(Default::default, |(file, runs)| (Some(file), runs));
+        Ok(Spool { kept: Arc::new(self.kept), runs, file, withdrawn: Arc::new(self.withdrawn) })
     }
 
     fn spill(&mut self) -> Result<()> {
-        self.kept.sort();
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(tempfile::tempfile().map_err(spooling)?),
-        };
-        let start = file.seek(SeekFrom::End(0)).map_err(spooling)?;
-        let mut out = BufWriter::with_capacity(READ_AT_ONCE, &mut *file);
-        for span in &self.kept.spans {
-            let bytes = self.kept.bytes_of(span);
-            let length = u32::try_from(bytes.len()).map_err(spooling)?;
-            out.write_all(&length.to_le_bytes()).and_then(|()| out.write_all(bytes)).map_err(spooling)?;
-        }
-        out.flush().map_err(spooling)?;
-        drop(out);
-        let end = file.stream_position().map_err(spooling)?;
-        self.runs.push(Run { start, end });
-        self.kept.bytes.clear();
-        self.kept.spans.clear();
+        let writer = self.writer.take().map_or_else(Writer::start, Ok)?;
+        let (writer, free) = writer.write(mem::take(&mut self.kept))?;
+        (self.writer, self.kept) = (Some(writer), free);
         Ok(())
     }
 }
@@ -149,8 +135,8 @@ impl Spool {
         let mut sources = Vec::new();
         if let Some(file) = &self.file {
             let file_run = |run: &Run| {
-                let stretch = Stretch { file: Arc::clone(file), run: *run };
-                Source::File { out: BufReader::with_capacity(READ_AT_ONCE, stretch), bytes: Vec::new() }
+                let out = BufReader::with_capacity(READ_AT_ONCE, Stretch::new(file, *run));
+                Source::File { out, bytes: Vec::new() }
             };
             sources.extend(self.runs.iter().map(file_run));
         }
@@ -171,7 +157,7 @@ impl Spool {
                 spooler.push(&entry)?;
             }
         }
-        Ok(spooler.finish())
+        spooler.finish()
     }
 }
 
@@ -267,32 +253,6 @@ impl Iterator for Entries {
     }
 }
 
-/// One run of the file, read through a handle that others read as well.
-struct Stretch {
-    file: Arc<File>,
-    run: Run,
-}
-
-impl Read for Stretch {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let left = usize::try_from(self.run.end - self.run.start).unwrap_or(usize::MAX);
-        let wanted = left.min(buffer.len());
-        let read = read_at(&self.file, &mut buffer[..wanted], self.run.start)?;
-        self.run.start += read as u64;
-        Ok(read)
-    }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buffer, at)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, buffer, at)
-}
-
 pub(super) fn spooling(error: impl Into<crate::BoxError>) -> Error {
     Error::new(ErrorKind::Io, "the plan could not be written or read back: check the disk").with_source(error)
 }
@@ -314,7 +274,7 @@ mod tests {
         for memory_max in [usize::MAX, 400, 1] {
             let mut spooler = Spooler::new(memory_max);
             (1..=10).for_each(|row| spooler.push(&entry(7, row)).unwrap());
-            let rows: Vec<_> = spooler.finish().entries().map(|entry| entry.unwrap().row).collect();
+            let rows: Vec<_> = spooler.finish().unwrap().entries().map(|entry| entry.unwrap().row).collect();
             assert!(rows.iter().copied().eq(1..=10), "{rows:?}");
         }
     }
@@ -327,7 +287,7 @@ mod tests {
                 spooler.push(&entry(u128::from(row) * 37 % 101, row)).unwrap();
             }
             spooler.withdraw(50);
-            let spool = spooler.finish();
+            let spool = spooler.finish().unwrap();
             for _ in 0..2 {
                 let rows: Vec<_> = spool.entries().map(|entry| entry.unwrap()).collect();
                 assert_eq!(rows.len(), 99);
