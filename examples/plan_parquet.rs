@@ -22,27 +22,23 @@ use std::{
     time::Instant,
 };
 
-use arrow_array::RecordBatch;
 use arrow_schema::{DataType, FieldRef, Schema, SchemaRef};
 use clap::Parser;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
 use mimalloc::MiMalloc;
 use parquet::{
     arrow::arrow_reader::{
-        ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+        ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+        RowSelection,
     },
     file::{metadata::PageIndexPolicy, page_index::offset_index::OffsetIndexMetaData},
 };
 use reverse_etl::{Limits, Mapping, Outcome, Plan, PlanOptions, RedbStore, Report, Source, plan};
 
-/// The fewest rows that are decoded at once.
-const ROWS_A_PART: usize = 15_000;
+/// The fewest rows in a part, unless a group of the file has fewer.
+const ROWS_A_PART: usize = 100_000;
 
-/// The most rows in a batch: a page of many files, so that no batch has to be put together from two.
-const ROWS_A_BATCH: usize = 20_480;
-
-/// Parts that may wait for those before them, beside the ones that threads decode, so that no thread has to wait for work.
-const PARTS_WAITING: usize = 1;
+/// The most rows in a batch: so few that they are still near when they are compared.
+const ROWS_A_BATCH: usize = 2048;
 
 /// Bytes of a plan that stay in memory; what is more goes to a temporary file.
 const PLAN_IN_MEMORY: usize = 16 << 20;
@@ -50,7 +46,7 @@ const PLAN_IN_MEMORY: usize = 16 << 20;
 /// Rows that cannot be planned, of which so many are named.
 const PROBLEMS_SHOWN: usize = 10;
 
-/// Rows and pages are made on one thread and dropped on another, which it does without making them wait for each other.
+/// Plans are made on one thread and dropped on another, which it does without making them wait for each other.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -74,7 +70,7 @@ struct Arguments {
     /// Rows in a batch.
     #[arg(long, default_value_t = 5_000)]
     batch: usize,
-    /// Threads that decode, and threads that compare; by default as many as there are cores.
+    /// Threads that decode and compare; by default as many as there are cores.
     #[arg(long)]
     threads: Option<usize>,
     /// Leaves alone what the file does not have. A state of which all runs do so keeps no sealed keys.
@@ -96,7 +92,7 @@ fn start() -> Result<(), Error> {
     let arguments = Arguments::parse();
     let threads =
         arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get)).max(1);
-    // These decode, and read the state. If there were more than cores, they would take the nearest cache from each other.
+    // These read the state. If there were more than cores, they would take the nearest cache from each other.
     let runtime =
         tokio::runtime::Builder::new_current_thread().max_blocking_threads(threads).enable_all().build()?;
     runtime.block_on(run(arguments, threads))
@@ -122,9 +118,7 @@ async fn run(arguments: Arguments, threads: usize) -> Result<(), Error> {
     if !arguments.leave_absent {
         options = options.remove_absent();
     }
-    let plan =
-        plan(Source::chunks(batches(arguments.parquet, metadata, threads)), &mapping, &store, &options)
-            .await?;
+    let plan = plan(source(arguments.parquet, metadata), &mapping, &store, &options).await?;
 
     let planned = started.elapsed();
     let counts = plan.counts().clone();
@@ -203,20 +197,18 @@ fn as_views(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// The batches of the file, in order; some parts are decoded while others are compared.
-fn batches(
-    path: PathBuf,
-    metadata: ArrowReaderMetadata,
-    threads: usize,
-) -> impl Stream<Item = Result<RecordBatch, Error>> + Send {
-    stream::iter(parts(&metadata))
-        .map(move |part| {
-            let (path, metadata) = (path.clone(), metadata.clone());
-            tokio::task::spawn_blocking(move || part.decode(&path, metadata))
-        })
-        .buffered(threads + PARTS_WAITING)
-        .map(|decoded| Ok::<_, Error>(stream::iter(decoded??.into_iter().map(Ok))))
-        .try_flatten()
+/// The rows of the file, part by part; some parts are read at once.
+fn source(path: PathBuf, metadata: ArrowReaderMetadata) -> Source<'static> {
+    Source::parts(parts(&metadata).into_iter().map(move |part| {
+        let (path, metadata) = (path.clone(), metadata.clone());
+        move || {
+            let (batches, error) = match part.open(&path, metadata) {
+                Ok(batches) => (Some(batches), None),
+                Err(error) => (None, Some(Err(error))),
+            };
+            batches.into_iter().flatten().map(|batch| Ok::<_, Error>(batch?)).chain(error)
+        }
+    }))
 }
 
 /// Rows of one group of a file.
@@ -226,8 +218,7 @@ struct Part {
     rows_of_group: usize,
 }
 
-/// The file in parts that are small, so that they are still near when they are compared: a page each, if the file says where
-/// its pages begin, else a group.
+/// The file in parts: a group each, or several pages of it, if the group is big and the file says where its pages begin.
 fn parts(metadata: &ArrowReaderMetadata) -> Vec<Part> {
     let metadata = metadata.metadata();
     let mut parts = Vec::new();
@@ -241,7 +232,8 @@ fn parts(metadata: &ArrowReaderMetadata) -> Vec<Part> {
         let pages = pages.max_by_key(|pages| pages.len()).into_iter().flatten();
         let starts = pages.filter_map(|page| usize::try_from(page.first_row_index).ok());
         let mut starts: Vec<usize> = iter::once(0).chain(starts).collect();
-        starts.dedup_by(|start, before| *start < *before + ROWS_A_PART);
+        starts
+            .dedup_by(|start, before| *start < *before + ROWS_A_PART || rows_of_group < *start + ROWS_A_PART);
         let ends = starts.iter().skip(1).copied().chain([rows_of_group]);
         let ranges = starts.iter().zip(ends).map(|(start, end)| *start..end);
         parts.extend(ranges.map(|rows| Part { group, rows, rows_of_group }));
@@ -250,15 +242,14 @@ fn parts(metadata: &ArrowReaderMetadata) -> Vec<Part> {
 }
 
 impl Part {
-    fn decode(self, path: &Path, metadata: ArrowReaderMetadata) -> Result<Vec<RecordBatch>, Error> {
+    fn open(self, path: &Path, metadata: ArrowReaderMetadata) -> Result<ParquetRecordBatchReader, Error> {
         // Each has a file of its own, since a reader moves its place in it.
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(File::open(path)?, metadata)
             .with_row_groups(vec![self.group])
-            .with_row_selection(RowSelection::from_consecutive_ranges(
-                [self.rows].into_iter(),
-                self.rows_of_group,
-            ))
             .with_batch_size(ROWS_A_BATCH);
-        Ok(reader.build()?.collect::<Result<Vec<_>, _>>()?)
+        let is_whole = self.rows.len() == self.rows_of_group;
+        let rows = || RowSelection::from_consecutive_ranges([self.rows].into_iter(), self.rows_of_group);
+        let reader = if is_whole { reader } else { reader.with_row_selection(rows()) };
+        Ok(reader.build()?)
     }
 }

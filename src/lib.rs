@@ -141,6 +141,7 @@ mod report; // counts that add up
 // What every step needs.
 mod error;
 mod event;
+mod handover;
 pub mod host;
 mod seal;
 

@@ -9,7 +9,7 @@ mod texts;
 
 pub use texts::Texts;
 
-use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc, thread};
 
 use futures::{
     Stream, StreamExt, TryStreamExt,
@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::{
     BoxError, Error, ErrorKind, Result,
+    handover::{ended, handover},
     record::{FieldName, Near, Record, Value, ValueRef},
 };
 
@@ -320,7 +321,17 @@ pub struct Source<'a>(Feed<'a>);
 enum Feed<'a> {
     Owned(BoxStream<'a, Result<Arc<dyn Rows>>>),
     Borrowed(Arc<dyn Rows + 'a>),
+    Parts(Parts<'a>),
 }
+
+/// The parts of a source, none of which is open yet.
+type Parts<'a> = Box<dyn Iterator<Item = Part> + Send + 'a>;
+
+/// A part of a source, which is read by the thread that opens it.
+pub(crate) struct Part(Box<dyn FnOnce() -> Chunks + Send>);
+
+/// The chunks of a part, one after the other.
+pub(crate) type Chunks = Box<dyn Iterator<Item = Result<Arc<dyn Rows>>>>;
 
 impl<'a> Source<'a> {
     /// Rows of a type that serde writes as a map of column names to values.
@@ -387,15 +398,33 @@ impl<'a> Source<'a> {
     pub fn chunks<R: Rows + 'static, E: Into<BoxError>>(
         chunks: impl Stream<Item = std::result::Result<R, E>> + Send + 'a,
     ) -> Self {
-        let chunks = chunks.map(|chunk| match chunk {
-            Ok(rows) => Ok(Arc::new(rows) as Arc<dyn Rows>),
-            Err(error) => Err(Error::new(
-                ErrorKind::Source,
-                "the source could not be read to its end; nothing was planned",
-            )
-            .with_source(error)),
-        });
-        Self(Feed::Owned(chunks.boxed()))
+        Self(Feed::Owned(chunks.map(|chunk| shared(chunk)).boxed()))
+    }
+
+    /// Parts of a source that has to be decoded, such as the row groups of a Parquet file: each is a function that opens it and
+    /// gives its chunks, one after the other.
+    ///
+    /// A part is decoded by the thread that compares its rows, so that they are still near: chunks of some thousand rows do
+    /// best. Several parts are read at once ([`PlanOptions::threads`](crate::PlanOptions::threads)), and rows count in the order
+    /// of the parts. How far one part may be ahead of those before it is limited, so they should not have many more than a
+    /// hundred thousand rows.
+    ///
+    /// ```
+    /// use reverse_etl::{Record, Source};
+    ///
+    /// let person = |id: u32| Record::new().with("email", format!("{id}@shop.test"));
+    /// let chunk = move |start: u32| Ok::<_, std::io::Error>(vec![person(start), person(start + 1)]);
+    /// let source = Source::parts([0, 100].map(|start| move || (start..start + 100).step_by(2).map(chunk)));
+    /// ```
+    pub fn parts<P, C, R, E>(parts: impl IntoIterator<Item = P, IntoIter: Send + 'a>) -> Self
+    where
+        P: FnOnce() -> C + Send + 'static,
+        C: IntoIterator<Item = std::result::Result<R, E>, IntoIter: 'static>,
+        R: Rows + 'static,
+        E: Into<BoxError>,
+    {
+        let part = |open: P| Part(Box::new(move || Box::new(open().into_iter().map(|chunk| shared(chunk)))));
+        Self(Feed::Parts(Box::new(parts.into_iter().map(part))))
     }
 
     /// Chunks from a function, until it has no more or one is an error.
@@ -411,17 +440,42 @@ impl<'a> Source<'a> {
 
     /// The rows in pieces of at most so many.
     pub(crate) fn into_pieces(self, rows_max: usize) -> Pieces<'a> {
-        let mut pieces = Pieces { chunks: None, rows_max, current: None };
+        let mut pieces = Pieces { parts: None, chunks: None, rows_max, current: None };
         match self.0 {
             Feed::Owned(chunks) => pieces.chunks = Some(chunks),
             Feed::Borrowed(rows) => pieces.current = Some((Chunk::Borrowed(rows), 0)),
+            Feed::Parts(parts) => pieces.parts = Some(parts),
         }
         pieces
     }
 }
 
+impl Part {
+    pub(crate) fn open(self) -> Chunks {
+        (self.0)()
+    }
+
+    /// The chunks of the part, read on a thread of their own.
+    fn streamed(self) -> Result<BoxStream<'static, Result<Arc<dyn Rows>>>> {
+        let (giver, chunks) = handover(0);
+        let work = move || {
+            giver.run(|giver| {
+                for chunk in self.open() {
+                    if !giver.give(chunk?) {
+                        break;
+                    }
+                }
+                Ok(())
+            });
+        };
+        let started = thread::Builder::new().name("reverse-etl part".to_owned()).spawn(work);
+        started.map(|_| chunks.boxed()).map_err(|_| ended())
+    }
+}
+
 /// The rows of a source, piece by piece.
 pub(crate) struct Pieces<'a> {
+    parts: Option<Parts<'a>>,
     chunks: Option<BoxStream<'a, Result<Arc<dyn Rows>>>>,
     rows_max: usize,
     /// A chunk of which rows are left, and the first of them.
@@ -459,11 +513,24 @@ impl<'a> Pieces<'a> {
     /// How many rows there are, if that is known before they are read.
     pub(crate) fn len(&self) -> Option<usize> {
         let (chunk, _) = self.current.as_ref()?;
-        self.chunks.is_none().then(|| chunk.rows().len())
+        (self.chunks.is_none() && self.parts.is_none()).then(|| chunk.rows().len())
     }
 
     /// How many rows are sure to follow: those that are left of a chunk. `None` at the end.
     pub(crate) async fn ahead(&mut self) -> Option<Result<usize>> {
+        loop {
+            if let Some(open) = self.ahead_in_open().await {
+                return Some(open);
+            }
+            match self.next_part()?.streamed() {
+                Ok(chunks) => self.chunks = Some(chunks),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// The same of what is open: no part is opened.
+    async fn ahead_in_open(&mut self) -> Option<Result<usize>> {
         loop {
             if let Some((chunk, start)) = &self.current {
                 let left = chunk.rows().len().saturating_sub(*start);
@@ -471,22 +538,36 @@ impl<'a> Pieces<'a> {
                     return Some(Ok(left));
                 }
             }
-            match self.chunks.as_mut()?.next().await? {
-                Ok(rows) => self.current = Some((Chunk::Owned(rows), 0)),
-                Err(error) => return Some(Err(error)),
+            match self.chunks.as_mut()?.next().await {
+                Some(Ok(rows)) => self.current = Some((Chunk::Owned(rows), 0)),
+                Some(Err(error)) => return Some(Err(error)),
+                None => self.chunks = None,
             }
         }
     }
 
     pub(crate) async fn next(&mut self) -> Option<Result<Piece<'a>>> {
-        let rows = match self.ahead().await? {
-            Ok(left) => left.min(self.rows_max),
-            Err(error) => return Some(Err(error)),
-        };
-        let (chunk, start) = self.current.as_mut()?;
+        let ahead = self.ahead().await?;
+        self.piece(ahead).transpose()
+    }
+
+    /// The next piece of what is open: no part is opened.
+    pub(crate) async fn next_in_open(&mut self) -> Option<Result<Piece<'a>>> {
+        let ahead = self.ahead_in_open().await?;
+        self.piece(ahead).transpose()
+    }
+
+    /// The next part; what is open comes before it.
+    pub(crate) fn next_part(&mut self) -> Option<Part> {
+        self.parts.as_mut()?.next()
+    }
+
+    fn piece(&mut self, ahead: Result<usize>) -> Result<Option<Piece<'a>>> {
+        let rows = ahead?.min(self.rows_max);
+        let Some((chunk, start)) = &mut self.current else { return Ok(None) };
         let range = *start..*start + rows;
         *start = range.end;
-        Some(Ok(Piece { chunk: chunk.clone(), range }))
+        Ok(Some(Piece { chunk: chunk.clone(), range }))
     }
 }
 
@@ -501,8 +582,15 @@ impl fmt::Debug for Source<'_> {
         f.write_str(match &self.0 {
             Feed::Owned(_) => "Source(owned)",
             Feed::Borrowed(_) => "Source(borrowed)",
+            Feed::Parts(_) => "Source(parts)",
         })
     }
+}
+
+fn shared<R: Rows + 'static>(chunk: std::result::Result<R, impl Into<BoxError>>) -> Result<Arc<dyn Rows>> {
+    let unread =
+        || Error::new(ErrorKind::Source, "the source could not be read to its end; nothing was planned");
+    chunk.map(|rows| Arc::new(rows) as Arc<dyn Rows>).map_err(|error| unread().with_source(error))
 }
 
 /// A chunk to hand out, unless it is empty: then the source is at its end.

@@ -3,6 +3,7 @@
 //! What comes of it depends neither on the number of threads nor on where the pieces begin.
 
 use std::{
+    mem,
     ops::Range,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -10,16 +11,17 @@ use std::{
 };
 
 use futures::{
-    FutureExt, Stream, StreamExt,
+    FutureExt, Stream, StreamExt, TryStreamExt,
     channel::oneshot,
-    future::BoxFuture,
+    future::{self, BoxFuture},
     stream::{self, BoxStream},
 };
 
 use crate::{
-    Error, ErrorKind, Result,
+    Result,
+    handover::{Giver, ended, handover},
     plan::digest::{Digested, Digester},
-    rows::{Chunk, Piece, Pieces, Rows},
+    rows::{Chunk, Part, Piece, Pieces, Rows},
 };
 
 /// Rows in a piece: one or two milliseconds of work, long enough that nobody notices how it got to its thread.
@@ -31,26 +33,37 @@ const ROWS_TO_SEND: usize = 512;
 /// Pieces beside those that the threads have: one that is waited for, and the next one for whoever is done first.
 const PIECES_AHEAD: usize = 2;
 
+/// Rows of a part that are digested at once.
+const ROWS_AT_ONCE: usize = 2048;
+
+/// Of the rows of a part that are handed on together, so many differ, or up to [`ROWS_AT_ONCE`] more.
+const DIFFERING_AT_ONCE: usize = 1024;
+
+/// So many times that many may wait for the rows before them. Rows that are what the state says take next to no memory.
+const WAITING_MAX: usize = 16;
+
 /// The pieces that are left, digested on so many threads.
 pub(super) fn digested(
     pieces: Pieces<'_>,
     digester: Digester,
     threads: usize,
 ) -> BoxStream<'_, Result<Digested>> {
-    let is_borrowed = pieces.len().is_some();
-    let pieces = stream::unfold(pieces, async |mut pieces| Some((pieces.next().await?, pieces)));
-    if is_borrowed {
-        borrowed(pieces.boxed(), digester, threads).boxed()
-    } else {
-        let mut workers = Workers { digester, threads, jobs: None };
-        pieces
-            .map(move |piece| match piece {
-                Ok(piece) => workers.digest(piece),
-                Err(error) => std::future::ready(Err(error)).boxed(),
-            })
-            .buffered(threads + PIECES_AHEAD)
-            .boxed()
+    if pieces.len().is_some() {
+        let pieces = stream::unfold(pieces, async |mut pieces| Some((pieces.next().await?, pieces)));
+        return borrowed(pieces.boxed(), digester, threads).boxed();
     }
+    let workers = Workers { digester, threads, jobs: None };
+    stream::unfold((pieces, workers), async |(mut pieces, mut workers)| {
+        let begun = match pieces.next_in_open().await {
+            Some(Ok(piece)) => workers.digest(piece),
+            Some(Err(error)) => ready(once(Err(error))),
+            None => workers.digest_part(pieces.next_part()?),
+        };
+        Some((begun, (pieces, workers)))
+    })
+    .buffered(threads + PIECES_AHEAD)
+    .flatten()
+    .boxed()
 }
 
 /// Threads that live as long as there is something to do for them. They are no runtime's, so that it does not matter under
@@ -61,40 +74,60 @@ struct Workers {
     jobs: Option<mpsc::Sender<Job>>,
 }
 
-struct Job {
-    rows: Arc<dyn Rows>,
-    range: Range<usize>,
-    done: oneshot::Sender<thread::Result<Result<Digested>>>,
+enum Job {
+    Rows { rows: Arc<dyn Rows>, range: Range<usize>, done: oneshot::Sender<thread::Result<Result<Digested>>> },
+    Part { part: Part, giver: Giver<Vec<Digested>> },
+}
+
+/// What is begun, and then gives what rows are.
+type Begun<'a> = BoxFuture<'a, BoxStream<'a, Result<Digested>>>;
+
+fn ready(begun: BoxStream<'_, Result<Digested>>) -> Begun<'_> {
+    future::ready(begun).boxed()
+}
+
+fn once<'a>(digested: Result<Digested>) -> BoxStream<'a, Result<Digested>> {
+    stream::iter([digested]).boxed()
+}
+
+fn unwound(found: thread::Result<Result<Digested>>) -> Result<Digested> {
+    found.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
 }
 
 impl Workers {
     /// Begins to digest a piece.
-    fn digest<'a>(&mut self, piece: Piece<'a>) -> BoxFuture<'a, Result<Digested>> {
+    fn digest<'a>(&mut self, piece: Piece<'a>) -> Begun<'a> {
         if let Chunk::Owned(rows) = &piece.chunk
             && piece.range.len() >= ROWS_TO_SEND
         {
             let (done, digested) = oneshot::channel();
-            let job = Job { rows: Arc::clone(rows), range: piece.range.clone(), done };
-            if self.jobs.get_or_insert_with(|| start(&self.digester, self.threads)).send(job).is_ok() {
+            if self.send(Job::Rows { rows: Arc::clone(rows), range: piece.range.clone(), done }).is_ok() {
                 return async move {
                     let digested = digested.await;
                     // Here it came from, and here it is dropped: memory that another thread frees has to be locked each time.
                     drop(piece);
-                    match digested {
-                        Ok(Ok(digested)) => digested,
-                        Ok(Err(panicked)) => panic::resume_unwind(panicked),
-                        Err(oneshot::Canceled) => Err(Error::new(
-                            ErrorKind::Source,
-                            "a thread that compares rows with the state has ended: plan again",
-                        )),
-                    }
+                    once(digested.map_or_else(|oneshot::Canceled| Err(ended()), unwound))
                 }
                 .boxed();
             }
         }
         // A machine that has no thread left does it here.
         let digester = self.digester.clone();
-        async move { digester.digest(piece.chunk.rows(), piece.range) }.boxed()
+        async move { once(digester.digest(piece.chunk.rows(), piece.range)) }.boxed()
+    }
+
+    /// Begins to read a part and to digest it.
+    fn digest_part<'a>(&mut self, part: Part) -> Begun<'a> {
+        let (giver, digested) = handover(WAITING_MAX);
+        ready(match self.send(Job::Part { part, giver }) {
+            Ok(()) => digested.map_ok(|pieces| stream::iter(pieces).map(Ok)).try_flatten().boxed(),
+            Err(error) => once(Err(error)),
+        })
+    }
+
+    fn send(&mut self, job: Job) -> Result<()> {
+        let jobs = self.jobs.get_or_insert_with(|| start(&self.digester, self.threads));
+        jobs.send(job).map_err(|_| ended())
     }
 }
 
@@ -106,18 +139,48 @@ fn start(digester: &Digester, threads: usize) -> mpsc::Sender<Job> {
         let (digester, todo) = (digester.clone(), Arc::clone(&todo));
         let work = move || {
             // The lock is free again before the work begins.
-            while let Ok(Job { rows, range, done }) =
-                { todo.lock().unwrap_or_else(PoisonError::into_inner).recv() }
-            {
-                let found = panic::catch_unwind(AssertUnwindSafe(|| digester.digest(&*rows, range)));
-                drop(rows);
-                // Nobody waits for it if the plan was given up.
-                let _ = done.send(found);
+            while let Ok(job) = { todo.lock().unwrap_or_else(PoisonError::into_inner).recv() } {
+                job.run(&digester);
             }
         };
         let _ = thread::Builder::new().name("reverse-etl plan".to_owned()).spawn(work);
     }
     jobs
+}
+
+impl Job {
+    /// Nobody waits for what comes of it if the plan was given up.
+    fn run(self, digester: &Digester) {
+        match self {
+            Self::Rows { rows, range, done } => {
+                let found = panic::catch_unwind(AssertUnwindSafe(|| digester.digest(&*rows, range)));
+                drop(rows);
+                let _ = done.send(found);
+            }
+            Self::Part { part, giver } => giver.run(|giver| read_part(part, digester, giver)),
+        }
+    }
+}
+
+/// Reads a part, and hands on what its rows are, until it is read or nobody wants it.
+fn read_part(part: Part, digester: &Digester, giver: &mut Giver<Vec<Digested>>) -> Result<()> {
+    let (mut pieces, mut differing) = (Vec::new(), 0);
+    for rows in part.open() {
+        let rows = rows?;
+        for start in (0..rows.len()).step_by(ROWS_AT_ONCE) {
+            let piece = digester.digest(&*rows, start..rows.len().min(start + ROWS_AT_ONCE))?;
+            differing += piece.others.len();
+            pieces.push(piece);
+            if differing >= DIFFERING_AT_ONCE {
+                differing = 0;
+                if !giver.give(mem::take(&mut pieces)) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    giver.give(pieces);
+    Ok(())
 }
 
 /// Borrowed rows cannot outlive a call, so their threads do not either: each call digests one piece a thread.

@@ -273,3 +273,59 @@ fn rows_that_are_miscounted_by_their_source_are_an_error_and_no_plan() {
         }
     }
 }
+
+/// Parts of so many rows each, in chunks of so many.
+fn in_parts(rows: i64, a_part: usize, a_chunk: usize, name: &'static str) -> Source<'static> {
+    let ends = move |start: i64, length: usize, end: i64| end.min(start + i64::try_from(length).unwrap());
+    Source::parts((0..rows).step_by(a_part).map(move |part| {
+        let end = ends(part, a_part, rows);
+        move || {
+            let chunks = (part..end).step_by(a_chunk);
+            chunks.map(move |chunk| Ok::<_, Error>(people(chunk..ends(chunk, a_chunk, end), name)))
+        }
+    }))
+}
+
+#[test]
+fn a_source_in_parts_is_planned_like_the_same_rows_in_one_piece_whatever_the_threads() {
+    let store = known(&people(0..60_000, "Ada"));
+    for (rows, a_part, a_chunk) in [(0, 10, 10), (300, 70, 30), (50_000, 7_000, 999), (50_000, 30_000, 9_000)]
+    {
+        for (name, threads) in [("Ada", 1), ("Ada", 3), ("Bob", 2)] {
+            for store in [&MemoryStore::default(), &store] {
+                let options = PlanOptions::default().threads(threads);
+                let of = |source: Source<'_>| {
+                    let plan = block_on(plan(source, &mapping(), store, &options)).unwrap();
+                    let mut rows: Vec<Option<u64>> =
+                        plan.changes().map(|change| change.unwrap().row()).collect();
+                    // A state that is not there yet gets another secret each time, and so another order.
+                    rows.sort_unstable();
+                    (plan.counts().clone(), rows)
+                };
+                assert!(of(in_parts(rows, a_part, a_chunk, name)) == of((&people(0..rows, name)).into()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_part_that_cannot_be_read_or_panics_fails_the_plan() {
+    let store = known(&people(0..20_000, "Ada"));
+    for rows in [10, 20_000] {
+        let parts = |last: fn() -> Result<Vec<Record>>| {
+            let part = move |is_last: bool| {
+                move || [Ok(people(0..rows, "Ada")), if is_last { last() } else { Ok(vec![]) }]
+            };
+            block_on(plan(
+                Source::parts([false, true, false].map(part)),
+                &mapping(),
+                &store,
+                &PlanOptions::default().threads(2),
+            ))
+        };
+        let error = parts(|| Err(Error::new(ErrorKind::Io, "the disk is gone"))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Source);
+        let panicked = catch_unwind(AssertUnwindSafe(|| parts(|| panic!("this part is broken"))));
+        assert_eq!(*panicked.unwrap_err().downcast::<&str>().unwrap(), "this part is broken");
+    }
+}

@@ -1,0 +1,53 @@
+//! Handing over: what a thread makes, one after the other, to a task that waits for it.
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    thread,
+};
+
+use futures::{SinkExt, Stream, StreamExt, channel::mpsc, executor::block_on, stream};
+
+use crate::{Error, ErrorKind, Result};
+
+/// The side of the thread.
+pub(crate) struct Giver<T>(mpsc::Sender<Given<T>>);
+
+/// `None` is the end: whoever ends without saying so has failed, and what is missing must not look like rows that are gone.
+type Given<T> = thread::Result<Result<Option<T>>>;
+
+/// Both sides; so many things may wait to be taken.
+pub(crate) fn handover<T>(waiting_max: usize) -> (Giver<T>, impl Stream<Item = Result<T>>) {
+    let (to_task, from_thread) = mpsc::channel::<Given<T>>(waiting_max);
+    let things = stream::unfold(Some(from_thread), async |from_thread| {
+        let mut from_thread = from_thread?;
+        match from_thread.next().await {
+            Some(Ok(Ok(thing))) => thing.map(|thing| (Ok(thing), Some(from_thread))),
+            Some(Ok(Err(error))) => Some((Err(error), None)),
+            Some(Err(panicked)) => panic::resume_unwind(panicked),
+            None => Some((Err(ended()), None)),
+        }
+    });
+    (Giver(to_task), things)
+}
+
+impl<T> Giver<T> {
+    /// Waits until there is room for one thing more. False if nobody wants it.
+    pub(crate) fn give(&mut self, thing: T) -> bool {
+        block_on(self.0.send(Ok(Ok(Some(thing))))).is_ok()
+    }
+
+    /// Has the things made and given, and then says how that ended.
+    pub(crate) fn run(mut self, make: impl FnOnce(&mut Self) -> Result<()>) {
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| make(&mut self)));
+        // Nobody waits for it if the plan was given up.
+        let _ = block_on(self.0.send(ended.map(|ended| ended.map(|()| None))));
+    }
+}
+
+/// The error of a thread that is not there any more, or never was.
+pub(crate) fn ended() -> Error {
+    Error::new(
+        ErrorKind::Source,
+        "a thread that reads the source has ended, or could not be started: plan again",
+    )
+}
