@@ -46,7 +46,7 @@ const PLAN_IN_MEMORY: usize = 16 << 20;
 /// Rows that cannot be planned, of which so many are named.
 const PROBLEMS_SHOWN: usize = 10;
 
-/// Plans are made on one thread and dropped on another, which it does without making them wait for each other.
+/// What one thread has found another one drops, and here neither waits for the other.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

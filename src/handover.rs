@@ -47,7 +47,46 @@ impl<T> Giver<T> {
 /// The error of a thread that is not there any more, or never was.
 pub(crate) fn ended() -> Error {
     Error::new(
-        ErrorKind::Source,
-        "a thread that reads the source has ended, or could not be started: plan again",
+        ErrorKind::Io,
+        "a thread that makes the plan has ended, or could not be started; nothing was planned: plan again",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on_stream;
+
+    use super::*;
+
+    fn taken(give: impl FnOnce(Giver<u8>)) -> Vec<std::result::Result<u8, ErrorKind>> {
+        let (giver, things) = handover(4);
+        give(giver);
+        block_on_stream(Box::pin(things)).map(|thing| thing.map_err(|error| error.kind())).collect()
+    }
+
+    fn failed() -> Error {
+        Error::new(ErrorKind::Source, "it cannot be read")
+    }
+
+    #[test]
+    fn only_a_thread_that_says_so_has_given_everything() {
+        let all = |giver: &mut Giver<u8>| {
+            assert!(giver.give(1) && giver.give(2));
+            Ok(())
+        };
+        assert_eq!(taken(|giver| giver.run(all)), [Ok(1), Ok(2)]);
+        assert_eq!(taken(|mut giver| all(&mut giver).unwrap()), [Ok(1), Ok(2), Err(ErrorKind::Io)]);
+        let some = |giver: &mut Giver<u8>| all(giver).and(Err(failed()));
+        assert_eq!(taken(|giver| giver.run(some)), [Ok(1), Ok(2), Err(ErrorKind::Source)]);
+        let caught = panic::catch_unwind(|| taken(|giver| giver.run(|_| panic!("it is broken"))));
+        assert_eq!(*caught.unwrap_err().downcast::<&str>().unwrap(), "it is broken");
+    }
+
+    #[test]
+    fn a_thread_is_told_when_nobody_wants_any_more() {
+        let (mut giver, things) = handover(4);
+        drop(things);
+        assert!(!giver.give(1));
+        giver.run(|_| Err(failed()));
+    }
 }

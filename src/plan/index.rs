@@ -2,7 +2,7 @@
 
 mod keys;
 
-use self::keys::{Keys, Rows};
+use self::keys::{KeysThread, Rows, is_next};
 use crate::{
     Error, ErrorKind, Result,
     fingerprint::{Hashed, KeyHash, RowFingerprint},
@@ -61,8 +61,9 @@ impl Place {
 
 /// Takes the rows of an index. Those that come in order are put where they belong at once.
 pub(super) struct IndexBuilder {
+    /// Its keys are here, or on a thread.
     index: Index,
-    keys: Keys,
+    keys: Option<KeysThread>,
     /// The rows that came in order, and the key of the last of them.
     count: usize,
     last: Option<[u64; 2]>,
@@ -73,27 +74,40 @@ pub(super) struct IndexBuilder {
 impl IndexBuilder {
     /// For so many rows, or a few more, on so many threads.
     pub(super) fn with_capacity(rows: usize, threads: usize) -> Self {
-        let keys = if threads > 1 { Keys::on_thread(rows) } else { Keys::here(rows) };
-        Self { index: Index::with_capacity(rows), keys, count: 0, last: None, late: Vec::new() }
+        let keys = (threads > 1).then(|| KeysThread::start(rows)).flatten();
+        let mut index = Index::with_capacity(rows);
+        if keys.is_none() {
+            index.keys.reserve_exact(rows);
+        }
+        Self { index, keys, count: 0, last: None, late: Vec::new() }
     }
 
     pub(super) async fn extend(&mut self, rows: Rows) -> Result<()> {
+        let are_here = self.keys.is_none();
         for (key, print) in &rows {
             let row = Hashed::new(*key, *print);
-            if self.last.is_none_or(|last| last < row.key) {
+            if is_next(self.last.as_ref(), &row.key) {
                 self.index.put(self.count, row);
                 self.count += 1;
                 self.last = Some(row.key);
+                if are_here {
+                    self.index.keys.push(row.key);
+                }
             } else {
                 self.late.push(row);
             }
         }
-        self.keys.take(rows).await
+        match &mut self.keys {
+            Some(keys) => keys.take(rows).await,
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn build(self) -> Result<Index> {
         let Self { mut index, keys, mut late, .. } = self;
-        index.keys = keys.finish().await?;
+        if let Some(keys) = keys {
+            index.keys = keys.finish().await?;
+        }
         let count = index.len() + late.len();
         // Where more rows came than were foreseen, lines would be too full.
         if late.is_empty() && count / ROWS_A_LINE <= 2 * index.lines_wanted {

@@ -144,10 +144,12 @@ impl PlanOptions {
         self
     }
 
-    /// The memory that changes may take before they are spooled to a temporary file, in bytes; 64 MiB by default.
+    /// The memory that changes may take, in bytes; 64 MiB by default. When half of it is full, they are spooled to a temporary
+    /// file while the other half is filled.
     ///
     /// Beside these, planning holds 28 bytes for each row of the state, 50 to 90 for each row that is not as the state says,
-    /// and for each thread and two more the values of up to 8,192 rows that differ.
+    /// and for each thread and two more the values of up to 8,192 rows that differ, or of some 20,000 if the source comes in
+    /// [parts](crate::Source::parts).
     pub fn memory_max(mut self, bytes: usize) -> Self {
         self.memory_max = bytes;
         self
@@ -177,7 +179,9 @@ impl PlanOptions {
         self
     }
 
-    /// How many threads compare rows with the state, from 1 to 256; by default as many as the machine has cores.
+    /// How many threads compare rows with the state, and decode the parts of a source that has some, from 1 to 256; by default
+    /// as many as the machine has cores. Beside them another one at a time helps to read a big state, or writes a plan's
+    /// temporary file.
     ///
     /// They are threads of the plan's own. For rows that are borrowed the caller's thread takes part and waits for the
     /// others; that of rows which come in chunks puts results in order. Either way it lets others have their turn after each

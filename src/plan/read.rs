@@ -34,13 +34,13 @@ const ROWS_TO_SEND: usize = 512;
 const PIECES_AHEAD: usize = 2;
 
 /// Rows of a part that are digested at once.
-const ROWS_AT_ONCE: usize = 2048;
+const ROWS_AT_ONCE: usize = 1024;
 
 /// Of the rows of a part that are handed on together, so many differ, or up to [`ROWS_AT_ONCE`] more.
 const DIFFERING_AT_ONCE: usize = 1024;
 
 /// So many times that many may wait for the rows before them. Rows that are what the state says take next to no memory.
-const WAITING_MAX: usize = 16;
+const WAITING_MAX: usize = 8;
 
 /// The pieces that are left, digested on so many threads.
 pub(super) fn digested(

@@ -114,7 +114,7 @@ impl Writer {
         }
     }
 
-    /// What was written, once all of it is.
+    /// The runs, once all of them are written.
     pub(super) fn finish(self) -> Result<Runs> {
         match self {
             Self::Here(runs) => Ok(runs),
@@ -150,4 +150,22 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
 #[cfg(windows)]
 fn read_at(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Error, ErrorKind};
+
+    #[test]
+    fn what_could_not_be_written_fails_the_next_write_and_the_end() {
+        let failing = || {
+            let ((full, _), (_, free)) = (mpsc::channel(), mpsc::channel());
+            let runs = thread::spawn(|| Err(Error::new(ErrorKind::Io, "the disk is full")));
+            Writer::OnThread(Thread { full, free, runs })
+        };
+        let of_write = failing().write(Kept::default()).map(drop).unwrap_err();
+        let of_end = failing().finish().map(drop).unwrap_err();
+        assert_eq!([of_write.to_string(), of_end.to_string()], ["the disk is full", "the disk is full"]);
+    }
 }
