@@ -191,10 +191,13 @@ mod tests {
         ArrayRef, Int64Array, RecordBatch, StringArray, StringViewArray, builder::StringViewBuilder,
     };
 
+    use futures::executor::block_on;
+
     use super::*;
     use crate::{
         Column, FieldKind, Limits, Mapping, NullPolicy, Record, Target,
         fingerprint::{Fingerprinter, Secret, Slot},
+        rows::{Piece, Pieces, Source},
     };
 
     /// Fields that take texts as they are, one that converts them, one that refuses some, and a number in between.
@@ -309,6 +312,10 @@ mod tests {
                 assert!(found == hashed(&&records[start..], range.clone()).0, "from {start}");
                 assert!(found.iter().any(Hashed::is_none) && !unseen.contains(&true));
             }
+            let mut written = Pieces::new(Source::iter(&records[start..]), 200);
+            let Piece { chunk, .. } = block_on(written.next()).unwrap().unwrap();
+            assert!(chunk.rows().texts(&"a".into()).is_some() && chunk.rows().texts(&"n".into()).is_none());
+            assert!(hashed(chunk.rows(), range.clone()) == hashed(&&records[start..], range), "from {start}");
         }
     }
 }

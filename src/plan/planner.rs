@@ -76,7 +76,7 @@ pub async fn plan<'a>(
     prior: &dyn PriorState,
     options: &PlanOptions,
 ) -> Result<Plan> {
-    let pieces = source.into().into_pieces(ROWS_A_PIECE);
+    let pieces = Pieces::new(source.into(), ROWS_A_PIECE);
     let mut planner = Planner::new(mapping, prior, options, pieces.len()).await?;
     planner.read(pieces).await?;
     planner.finish().await

@@ -1,9 +1,9 @@
-//! A row of any serde type as a record: each value in its own type, none through JSON.
+//! A row of any serde type, written into the columns of a chunk: each value in its own type, none through JSON.
 //!
 //! JSON has no number that is not finite, and writes it as null, which would clear a field. Here it stays what it is, and
 //! the field refuses it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{
     Serialize, Serializer,
@@ -12,7 +12,8 @@ use serde::{
     },
 };
 
-use crate::record::{FieldName, Record, Value, in_order, widened};
+use super::{cells::Cells, columns::Columns};
+use crate::record::{Value, ValueRef, in_order, widened};
 
 /// Why a row is no record. It never says what is in the row: serde's own messages quote values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,50 +41,59 @@ impl ser::Error for NoRecord {
     }
 }
 
-pub(super) fn record(row: &impl Serialize) -> Result<Record, NoRecord> {
-    row.serialize(Rows)
+/// Writes a row into a chunk, behind those that it has.
+pub(super) fn write(row: &impl Serialize, columns: &mut Columns) -> Result<(), NoRecord> {
+    row.serialize(Row(columns))?;
+    columns.end_row();
+    Ok(())
 }
 
 /// Takes a whole row.
-struct Rows;
+struct Row<'c>(&'c mut Columns);
 
-/// Takes one value.
-struct Values;
-
-/// Names and values as they come.
-#[derive(Default)]
-struct Columns {
-    record: Record,
-    name: Option<FieldName>,
+/// Takes the names of a row, each with its value.
+struct Named<'c> {
+    columns: &'c mut Columns,
+    /// The column of the name whose value is next.
+    column: Option<usize>,
+    /// Where that of the next name is, if the row is like the last one.
+    next: usize,
 }
 
-/// Values as they come.
-struct List(Vec<Value>);
+/// Takes one value, for the row of a column.
+struct Cell<'c>(&'c mut Cells, usize);
+
+/// Takes the values of a list, one after the other.
+struct List<'c> {
+    to: Cell<'c>,
+    values: Vec<Value>,
+    value: Cells,
+}
 
 /// What is neither a scalar nor a list goes as its JSON text.
-fn json<T: Serialize + ?Sized>(value: &T) -> Result<Value, NoRecord> {
+fn json<T: Serialize + ?Sized>(value: &T, Cell(cells, row): Cell<'_>) -> Result<(), NoRecord> {
     let value = serde_json::to_value(value).map_err(|_| NoRecord::Failed)?;
-    Ok(Value::Text(in_order(value).to_string()))
+    cells.set_shown(row, &in_order(value)).map_err(|_| NoRecord::Failed)
 }
 
 macro_rules! no_map {
     ($($method:ident($($type:ty),*);)*) => {
-        $(fn $method(self, $(_: $type),*) -> Result<Record, NoRecord> {
+        $(fn $method(self, $(_: $type),*) -> Result<(), NoRecord> {
             Err(NoRecord::NoMap)
         })*
     };
 }
 
-impl Serializer for Rows {
-    type Ok = Record;
+impl<'c> Serializer for Row<'c> {
+    type Ok = ();
     type Error = NoRecord;
-    type SerializeSeq = Impossible<Record, NoRecord>;
-    type SerializeTuple = Impossible<Record, NoRecord>;
-    type SerializeTupleStruct = Impossible<Record, NoRecord>;
-    type SerializeTupleVariant = Impossible<Record, NoRecord>;
-    type SerializeMap = Columns;
-    type SerializeStruct = Columns;
-    type SerializeStructVariant = Impossible<Record, NoRecord>;
+    type SerializeSeq = Impossible<(), NoRecord>;
+    type SerializeTuple = Impossible<(), NoRecord>;
+    type SerializeTupleStruct = Impossible<(), NoRecord>;
+    type SerializeTupleVariant = Impossible<(), NoRecord>;
+    type SerializeMap = Named<'c>;
+    type SerializeStruct = Named<'c>;
+    type SerializeStructVariant = Impossible<(), NoRecord>;
 
     no_map! {
         serialize_bool(bool);
@@ -108,7 +118,7 @@ impl Serializer for Rows {
         serialize_unit_variant(&'static str, u32, &'static str);
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Record, NoRecord> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NoRecord> {
         value.serialize(self)
     }
 
@@ -116,7 +126,7 @@ impl Serializer for Rows {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<Record, NoRecord> {
+    ) -> Result<(), NoRecord> {
         value.serialize(self)
     }
 
@@ -126,7 +136,7 @@ impl Serializer for Rows {
         _: u32,
         _: &'static str,
         _: &T,
-    ) -> Result<Record, NoRecord> {
+    ) -> Result<(), NoRecord> {
         Err(NoRecord::NoMap)
     }
 
@@ -156,12 +166,12 @@ impl Serializer for Rows {
         Err(NoRecord::NoMap)
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Columns, NoRecord> {
-        Ok(Columns::default())
+    fn serialize_map(self, _: Option<usize>) -> Result<Named<'c>, NoRecord> {
+        Ok(Named { columns: self.0, column: None, next: 0 })
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Columns, NoRecord> {
-        Ok(Columns::default())
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Named<'c>, NoRecord> {
+        Ok(Named { columns: self.0, column: None, next: 0 })
     }
 
     fn serialize_struct_variant(
@@ -175,33 +185,37 @@ impl Serializer for Rows {
     }
 }
 
-impl SerializeMap for Columns {
-    type Ok = Record;
+impl Named<'_> {
+    fn set<T: Serialize + ?Sized>(&mut self, column: usize, value: &T) -> Result<(), NoRecord> {
+        self.next = column + 1;
+        let (cells, row) = self.columns.next_cell(column).ok_or(NoRecord::Failed)?;
+        value.serialize(Cell(cells, row))
+    }
+}
+
+impl SerializeMap for Named<'_> {
+    type Ok = ();
     type Error = NoRecord;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NoRecord> {
-        // A name that is a number is its digits, as JSON has it.
-        self.name = Some(match key.serialize(Values)? {
-            Value::Text(name) => name.into(),
-            Value::Int(number) => number.to_string().into(),
-            _ => return Err(NoRecord::NoMap),
-        });
+        let mut name = Cells::new();
+        key.serialize(Cell(&mut name, 0))?;
+        self.column = Some(self.columns.find_or_add(&text(&name).ok_or(NoRecord::NoMap)?, self.next));
         Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NoRecord> {
-        let name = self.name.take().ok_or(NoRecord::Failed)?;
-        self.record.set(name, value.serialize(Values)?);
-        Ok(())
+        let column = self.column.take().ok_or(NoRecord::Failed)?;
+        self.set(column, value)
     }
 
-    fn end(self) -> Result<Record, NoRecord> {
-        Ok(self.record)
+    fn end(self) -> Result<(), NoRecord> {
+        Ok(())
     }
 }
 
-impl SerializeStruct for Columns {
-    type Ok = Record;
+impl SerializeStruct for Named<'_> {
+    type Ok = ();
     type Error = NoRecord;
 
     fn serialize_field<T: Serialize + ?Sized>(
@@ -209,92 +223,105 @@ impl SerializeStruct for Columns {
         name: &'static str,
         value: &T,
     ) -> Result<(), NoRecord> {
-        self.record.set(name.into(), value.serialize(Values)?);
-        Ok(())
+        let column = self.columns.find_or_add(name, self.next);
+        self.set(column, value)
     }
 
-    fn end(self) -> Result<Record, NoRecord> {
-        Ok(self.record)
+    fn end(self) -> Result<(), NoRecord> {
+        Ok(())
+    }
+}
+
+/// A name. One that is a number is its digits, as JSON has it.
+fn text(name: &Cells) -> Option<Cow<'_, str>> {
+    match name.get(0)? {
+        ValueRef::Text(name) => Some(name),
+        ValueRef::Int(number) => Some(number.to_string().into()),
+        _ => None,
     }
 }
 
 macro_rules! scalars {
-    ($($method:ident($type:ty) => |$value:ident| $made:expr;)*) => {
-        $(fn $method(self, $value: $type) -> Result<Value, NoRecord> {
-            Ok($made)
+    ($($method:ident($type:ty) => $set:ident(|$value:ident| $made:expr);)*) => {
+        $(fn $method(self, $value: $type) -> Result<(), NoRecord> {
+            let Self(cells, row) = self;
+            cells.$set(row, $made);
+            Ok(())
         })*
     };
 }
 
-impl Serializer for Values {
-    type Ok = Value;
+impl<'c> Serializer for Cell<'c> {
+    type Ok = ();
     type Error = NoRecord;
-    type SerializeSeq = List;
-    type SerializeTuple = List;
-    type SerializeTupleStruct = List;
-    type SerializeTupleVariant = Impossible<Value, NoRecord>;
-    type SerializeMap = Nested;
-    type SerializeStruct = Nested;
-    type SerializeStructVariant = Impossible<Value, NoRecord>;
+    type SerializeSeq = List<'c>;
+    type SerializeTuple = List<'c>;
+    type SerializeTupleStruct = List<'c>;
+    type SerializeTupleVariant = Impossible<(), NoRecord>;
+    type SerializeMap = Nested<'c>;
+    type SerializeStruct = Nested<'c>;
+    type SerializeStructVariant = Impossible<(), NoRecord>;
 
     scalars! {
-        serialize_bool(bool) => |value| Value::Bool(value);
-        serialize_i8(i8) => |value| Value::Int(value.into());
-        serialize_i16(i16) => |value| Value::Int(value.into());
-        serialize_i32(i32) => |value| Value::Int(value.into());
-        serialize_i64(i64) => |value| Value::Int(value.into());
-        serialize_i128(i128) => |value| Value::Int(value);
-        serialize_u8(u8) => |value| Value::Int(value.into());
-        serialize_u16(u16) => |value| Value::Int(value.into());
-        serialize_u32(u32) => |value| Value::Int(value.into());
-        serialize_u64(u64) => |value| Value::Int(value.into());
-        serialize_f64(f64) => |value| Value::Float(value);
-        serialize_char(char) => |value| Value::Text(value.to_string());
-        serialize_str(&str) => |value| Value::Text(value.to_owned());
+        serialize_i8(i8) => set_int(|value| value.into());
+        serialize_i16(i16) => set_int(|value| value.into());
+        serialize_i32(i32) => set_int(|value| value.into());
+        serialize_i64(i64) => set_int(|value| value.into());
+        serialize_i128(i128) => set_int(|value| value);
+        serialize_u8(u8) => set_int(|value| value.into());
+        serialize_u16(u16) => set_int(|value| value.into());
+        serialize_u32(u32) => set_int(|value| value.into());
+        serialize_u64(u64) => set_int(|value| value.into());
+        serialize_bool(bool) => set_bool(|value| value);
+        serialize_f32(f32) => set_float(|value| widened(value));
+        serialize_f64(f64) => set_float(|value| value);
+        serialize_char(char) => set_text(|value| value.encode_utf8(&mut [0; 4]));
+        serialize_str(&str) => set_text(|value| value);
     }
 
-    fn serialize_u128(self, value: u128) -> Result<Value, NoRecord> {
-        Ok(i128::try_from(value).map_or_else(|_| Value::Text(value.to_string()), Value::Int))
+    fn serialize_u128(self, value: u128) -> Result<(), NoRecord> {
+        match i128::try_from(value) {
+            Ok(value) => self.serialize_i128(value),
+            Err(_) => self.collect_str(&value),
+        }
     }
 
-    fn serialize_f32(self, value: f32) -> Result<Value, NoRecord> {
-        Ok(Value::Float(widened(value)))
-    }
-
-    fn serialize_bytes(self, value: &[u8]) -> Result<Value, NoRecord> {
-        Ok(Value::List(value.iter().map(|byte| Value::Int((*byte).into())).collect()))
-    }
-
-    fn serialize_none(self) -> Result<Value, NoRecord> {
-        Ok(Value::Null)
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Value, NoRecord> {
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), NoRecord> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<Value, NoRecord> {
-        Ok(Value::Null)
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), NoRecord> {
+        let Self(cells, row) = self;
+        cells.set_shown(row, value).map_err(|_| NoRecord::Failed)
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<Value, NoRecord> {
-        Ok(Value::Null)
+    fn serialize_none(self) -> Result<(), NoRecord> {
+        let Self(cells, row) = self;
+        cells.set_null(row);
+        Ok(())
     }
 
-    fn serialize_unit_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        variant: &'static str,
-    ) -> Result<Value, NoRecord> {
-        Ok(Value::Text(variant.to_owned()))
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NoRecord> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), NoRecord> {
+        self.serialize_none()
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), NoRecord> {
+        self.serialize_none()
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), NoRecord> {
+        self.serialize_str(variant)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<Value, NoRecord> {
+    ) -> Result<(), NoRecord> {
         value.serialize(self)
     }
 
@@ -304,19 +331,19 @@ impl Serializer for Values {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<Value, NoRecord> {
-        json(&BTreeMap::from([(variant, value)]))
+    ) -> Result<(), NoRecord> {
+        json(&BTreeMap::from([(variant, value)]), self)
     }
 
-    fn serialize_seq(self, length: Option<usize>) -> Result<List, NoRecord> {
-        Ok(List(Vec::with_capacity(length.unwrap_or(0).min(1024))))
+    fn serialize_seq(self, length: Option<usize>) -> Result<List<'c>, NoRecord> {
+        Ok(List { to: self, values: Vec::with_capacity(length.unwrap_or(0).min(1024)), value: Cells::new() })
     }
 
-    fn serialize_tuple(self, length: usize) -> Result<List, NoRecord> {
+    fn serialize_tuple(self, length: usize) -> Result<List<'c>, NoRecord> {
         self.serialize_seq(Some(length))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<List, NoRecord> {
+    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<List<'c>, NoRecord> {
         self.serialize_seq(Some(length))
     }
 
@@ -330,12 +357,12 @@ impl Serializer for Values {
         Err(NoRecord::Failed)
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Nested, NoRecord> {
-        Ok(Nested::default())
+    fn serialize_map(self, _: Option<usize>) -> Result<Nested<'c>, NoRecord> {
+        Ok(Nested { to: self, values: serde_json::Map::new(), name: None })
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Nested, NoRecord> {
-        Ok(Nested::default())
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Nested<'c>, NoRecord> {
+        Ok(Nested { to: self, values: serde_json::Map::new(), name: None })
     }
 
     fn serialize_struct_variant(
@@ -349,54 +376,57 @@ impl Serializer for Values {
     }
 }
 
-impl SerializeSeq for List {
-    type Ok = Value;
+impl SerializeSeq for List<'_> {
+    type Ok = ();
     type Error = NoRecord;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NoRecord> {
-        self.0.push(value.serialize(Values)?);
+        value.serialize(Cell(&mut self.value, 0))?;
+        self.values.extend(self.value.get(0).map(ValueRef::into_owned));
         Ok(())
     }
 
-    fn end(self) -> Result<Value, NoRecord> {
-        Ok(Value::List(self.0))
+    fn end(self) -> Result<(), NoRecord> {
+        let Cell(cells, row) = self.to;
+        cells.set_list(row, self.values);
+        Ok(())
     }
 }
 
-impl SerializeTuple for List {
-    type Ok = Value;
+impl SerializeTuple for List<'_> {
+    type Ok = ();
     type Error = NoRecord;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NoRecord> {
         SerializeSeq::serialize_element(self, value)
     }
 
-    fn end(self) -> Result<Value, NoRecord> {
+    fn end(self) -> Result<(), NoRecord> {
         SerializeSeq::end(self)
     }
 }
 
-impl SerializeTupleStruct for List {
-    type Ok = Value;
+impl SerializeTupleStruct for List<'_> {
+    type Ok = ();
     type Error = NoRecord;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NoRecord> {
         SerializeSeq::serialize_element(self, value)
     }
 
-    fn end(self) -> Result<Value, NoRecord> {
+    fn end(self) -> Result<(), NoRecord> {
         SerializeSeq::end(self)
     }
 }
 
 /// A map or a struct inside a row, on its way to JSON text.
-#[derive(Default)]
-struct Nested {
+struct Nested<'c> {
+    to: Cell<'c>,
     values: serde_json::Map<String, serde_json::Value>,
     name: Option<String>,
 }
 
-impl Nested {
+impl Nested<'_> {
     fn set<T: Serialize + ?Sized>(&mut self, name: String, value: &T) -> Result<(), NoRecord> {
         let value = serde_json::to_value(value).map_err(|_| NoRecord::Failed)?;
         self.values.insert(name, value);
@@ -404,16 +434,14 @@ impl Nested {
     }
 }
 
-impl SerializeMap for Nested {
-    type Ok = Value;
+impl SerializeMap for Nested<'_> {
+    type Ok = ();
     type Error = NoRecord;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NoRecord> {
-        self.name = Some(match key.serialize(Values)? {
-            Value::Text(name) => name,
-            Value::Int(number) => number.to_string(),
-            _ => return Err(NoRecord::Failed),
-        });
+        let mut name = Cells::new();
+        key.serialize(Cell(&mut name, 0))?;
+        self.name = Some(text(&name).ok_or(NoRecord::Failed)?.into_owned());
         Ok(())
     }
 
@@ -422,13 +450,13 @@ impl SerializeMap for Nested {
         self.set(name, value)
     }
 
-    fn end(self) -> Result<Value, NoRecord> {
-        json(&self.values)
+    fn end(self) -> Result<(), NoRecord> {
+        json(&self.values, self.to)
     }
 }
 
-impl SerializeStruct for Nested {
-    type Ok = Value;
+impl SerializeStruct for Nested<'_> {
+    type Ok = ();
     type Error = NoRecord;
 
     fn serialize_field<T: Serialize + ?Sized>(
@@ -439,7 +467,7 @@ impl SerializeStruct for Nested {
         self.set(name.to_owned(), value)
     }
 
-    fn end(self) -> Result<Value, NoRecord> {
+    fn end(self) -> Result<(), NoRecord> {
         SerializeMap::end(self)
     }
 }
@@ -449,6 +477,25 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::rows::Rows;
+
+    /// What a row has under each of these names.
+    fn values<const N: usize>(
+        row: &impl Serialize,
+        names: [&str; N],
+    ) -> Result<[Option<Value>; N], NoRecord> {
+        let mut columns = Columns::new();
+        write(row, &mut columns)?;
+        let mut found = [const { None }; N];
+        let visited = columns.visit(&names.map(Into::into), 0..1, &mut |values| {
+            found
+                .iter_mut()
+                .zip(values)
+                .for_each(|(to, value)| *to = value.clone().map(ValueRef::into_owned));
+            Ok(())
+        });
+        visited.map(|()| found).map_err(|_| NoRecord::Failed)
+    }
 
     #[derive(Serialize)]
     struct Person {
@@ -477,14 +524,18 @@ mod tests {
             level: Level::Gold,
             address: BTreeMap::from([("house", 7)]),
         };
-        let record = record(&Some(person)).unwrap();
-        let value = |name: &str| record.get(&name.into()).unwrap().clone();
-        assert!(matches!(value("points"), Value::Float(points) if points.is_nan()));
-        assert!(value("small") == Value::Float(0.1));
-        assert!(value("phone") == Value::Null);
-        assert!(value("tags") == Value::from(vec!["a", "b"]));
-        assert!(value("level") == Value::from("Gold"));
-        assert!(value("address") == Value::from(r#"{"house":7}"#));
+        let names = ["points", "small", "phone", "tags", "level", "address", "missing"];
+        let [points, values @ ..] = values(&Some(person), names).unwrap();
+        assert!(matches!(points, Some(Value::Float(points)) if points.is_nan()));
+        let expected = [
+            Some(Value::Float(0.1)),
+            Some(Value::Null),
+            Some(Value::from(vec!["a", "b"])),
+            Some(Value::from("Gold")),
+            Some(Value::from(r#"{"house":7}"#)),
+            None,
+        ];
+        assert!(values == expected);
     }
 
     #[test]
@@ -496,18 +547,34 @@ mod tests {
         let scores = || (0..50_u8).map(|number| (number.to_string(), number)).collect::<HashMap<_, _>>();
         let row = || {
             let nested = (0..50).map(|number| (number.to_string(), scores())).collect();
-            let row = record(&BTreeMap::from([("scores", Nested::Scores(nested))])).unwrap();
-            let Some(Value::Text(text)) = row.get(&"scores".into()) else { panic!("it is text") };
-            text.clone()
+            let row = BTreeMap::from([("scores", Nested::Scores(nested))]);
+            let Ok([Some(Value::Text(text))]) = values(&row, ["scores"]) else { panic!("it is text") };
+            text
         };
         assert_eq!(row(), row());
     }
 
     #[test]
     fn names_may_be_numbers_and_what_is_no_map_is_no_record() {
-        let row = record(&BTreeMap::from([(3, "ada@shop.test")])).unwrap();
-        assert!(row.get(&"3".into()).is_some());
-        assert_eq!(record(&["ada@shop.test"]).err(), Some(NoRecord::NoMap));
-        assert_eq!(record(&"ada@shop.test").err(), Some(NoRecord::NoMap));
+        let row = BTreeMap::from([(3, "ada@shop.test")]);
+        assert!(values(&row, ["3"]).unwrap() == [Some(Value::from("ada@shop.test"))]);
+        assert!(values(&["ada@shop.test"], []).err() == Some(NoRecord::NoMap));
+        assert!(values(&"ada@shop.test", []).err() == Some(NoRecord::NoMap));
+        assert!(values(&BTreeMap::from([(true, 1)]), []).err() == Some(NoRecord::NoMap));
+    }
+
+    /// A row whose struct has a field and flattened ones of the same name.
+    struct Twice;
+
+    impl Serialize for Twice {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map([("a", "long ago"), ("b", "beside"), ("a", "now")])
+        }
+    }
+
+    #[test]
+    fn of_two_values_of_one_name_the_last_counts() {
+        let found = values(&Twice, ["a", "b"]).unwrap();
+        assert!(found == [Some(Value::from("now")), Some(Value::from("beside"))]);
     }
 }

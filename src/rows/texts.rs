@@ -15,7 +15,6 @@ pub struct Texts<'a> {
 }
 
 #[derive(Clone)]
-#[cfg_attr(not(feature = "arrow"), expect(dead_code, reason = "nothing else has such columns"))]
 enum Layout<'a> {
     /// One behind the other: each begins at its offset, and ends at the next.
     Dense { bytes: &'a [u8], offsets: &'a [i32] },
@@ -45,7 +44,6 @@ struct Nulls<'a> {
 impl<'a> Texts<'a> {
     /// Texts of which each begins at its offset in `bytes` and ends at the next: there is one offset more than there are
     /// texts.
-    #[cfg(feature = "arrow")]
     pub(super) fn dense(bytes: &'a [u8], offsets: &'a [i32]) -> Self {
         Self { layout: Layout::Dense { bytes, offsets }, nulls: None }
     }
@@ -63,7 +61,6 @@ impl<'a> Texts<'a> {
 
     /// The texts with a bit for each row, the lowest of a byte first, which is 0 where the value is null. The first row's
     /// bit is number `start`.
-    #[cfg(feature = "arrow")]
     pub(super) fn with_nulls(self, bits: &'a [u8], start: usize) -> Self {
         Self { nulls: Some(Nulls { bits, start }), ..self }
     }

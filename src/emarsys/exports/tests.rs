@@ -5,9 +5,12 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::emarsys::{
-    ContactId, ListId, Refusal, RunId, SegmentId,
-    transport::fake::{Answer, client},
+use crate::{
+    emarsys::{
+        ContactId, ListId, Refusal, RunId, SegmentId,
+        transport::fake::{Answer, client},
+    },
+    rows::Pieces,
 };
 
 fn reply(data: &str) -> Answer {
@@ -263,7 +266,7 @@ async fn waiting_and_reading_can_be_done_in_a_task() {
 async fn rows_are_a_source() {
     let (client, _) = client([csv("user_id,Email\n700001,ada@shop.test\n"), csv("")]);
     let source = crate::Source::stream(client.exports().download(ExportId::new(4711)));
-    let mut pieces = source.into_pieces(10);
+    let mut pieces = Pieces::new(source, 10);
     let piece = pieces.next().await.unwrap().unwrap();
     let mut seen = Vec::new();
     let columns = ["Email".into(), "user_id".into()];
