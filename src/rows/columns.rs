@@ -23,6 +23,8 @@ pub(super) struct Columns {
     /// Where the column of a name is.
     places: HashMap<String, usize>,
     rows: usize,
+    /// The name that is being written, as its only value.
+    pub(super) name: Cells,
 }
 
 struct Column {
@@ -32,7 +34,7 @@ struct Column {
 
 impl Columns {
     pub(super) fn new() -> Self {
-        Self { named: Vec::new(), places: HashMap::new(), rows: 0 }
+        Self { named: Vec::new(), places: HashMap::new(), rows: 0, name: Cells::new() }
     }
 
     /// The rows, in whose place there is then room for as many that have the same columns.
@@ -51,21 +53,15 @@ impl Columns {
 
     /// The place of the column of this name; it may be `near`.
     #[inline]
-    pub(super) fn find_or_add(&mut self, name: &str, near: usize) -> usize {
+    pub(super) fn find(&self, name: &str, near: usize) -> Option<usize> {
         match self.named.get(near) {
-            Some(column) if column.name.as_str() == name => near,
-            _ => self.look_for_or_add(name),
+            Some(column) if column.name.as_str() == name => Some(near),
+            _ => self.places.get(name).copied(),
         }
     }
 
-    fn look_for_or_add(&mut self, name: &str) -> usize {
-        match self.places.get(name) {
-            Some(place) => *place,
-            None => self.add(name.into(), Cells::new()),
-        }
-    }
-
-    fn add(&mut self, name: FieldName, cells: Cells) -> usize {
+    /// Adds a column, and gives its place.
+    pub(super) fn add(&mut self, name: FieldName, cells: Cells) -> usize {
         let place = self.named.len();
         self.places.insert(name.as_str().to_owned(), place);
         self.named.push(Column { name, cells });

@@ -198,9 +198,13 @@ impl SerializeMap for Named<'_> {
     type Error = NoRecord;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NoRecord> {
-        let mut name = Cells::new();
-        key.serialize(Cell(&mut name, 0))?;
-        self.column = Some(self.columns.find_or_add(&text(&name).ok_or(NoRecord::NoMap)?, self.next));
+        key.serialize(Cell(&mut self.columns.name, 0))?;
+        let name = text(&self.columns.name).ok_or(NoRecord::NoMap)?;
+        self.column = self.columns.find(&name, self.next);
+        if self.column.is_none() {
+            let name = name.as_ref().into();
+            self.column = Some(self.columns.add(name, Cells::new()));
+        }
         Ok(())
     }
 
@@ -223,7 +227,8 @@ impl SerializeStruct for Named<'_> {
         name: &'static str,
         value: &T,
     ) -> Result<(), NoRecord> {
-        let column = self.columns.find_or_add(name, self.next);
+        let found = self.columns.find(name, self.next);
+        let column = found.unwrap_or_else(|| self.columns.add(name.into(), Cells::new()));
         self.set(column, value)
     }
 
