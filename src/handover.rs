@@ -36,6 +36,11 @@ impl<T> Giver<T> {
         block_on(self.0.send(Ok(Ok(Some(thing))))).is_ok()
     }
 
+    /// Whether anybody still wants things.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.0.is_closed()
+    }
+
     /// Has the things made and given, and then says how that ended.
     pub(crate) fn run(mut self, make: impl FnOnce(&mut Self) -> Result<()>) {
         let ended = panic::catch_unwind(AssertUnwindSafe(|| make(&mut self)));

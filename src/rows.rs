@@ -1,6 +1,7 @@
 //! Many rows: a source, chunk by chunk, read in place.
 //!
-//! A row is looked at and dropped. Only a row that turns out to have changed is ever copied.
+//! A row is looked at and dropped. What comes row by row is put into columns first; after that, only a row that turns out to
+//! have changed is ever copied.
 
 #[cfg(feature = "arrow")]
 mod arrow;

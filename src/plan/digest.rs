@@ -123,7 +123,8 @@ impl Digester {
     /// The hashes of the usable keys.
     pub(super) fn hashes(&self, rows: &dyn Rows, range: Range<usize>) -> Result<Vec<KeyHash>> {
         let mut hashes = Vec::with_capacity(range.len());
-        rows.visit(self.mapper.columns(), range, &mut |values| {
+        let key = self.mapper.columns().get(..1).unwrap_or_default();
+        rows.visit(key, range, &mut |values| {
             hashes.extend(self.mapper.hash_key(values).map(|hashed: Hashed| hashed.key_hash()));
             Ok(())
         })?;

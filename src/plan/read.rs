@@ -20,6 +20,7 @@ use futures::{
 use crate::{
     Result,
     handover::{Giver, ended, handover},
+    host::yield_once,
     plan::digest::{Digested, Digester},
     rows::{Chunk, Part, Piece, Pieces, Rows},
 };
@@ -54,6 +55,8 @@ pub(super) fn digested(
     }
     let workers = Workers { digester, threads, jobs: None };
     stream::unfold((pieces, workers), async |(mut pieces, mut workers)| {
+        // Many pieces are begun at once, and a chunk may have to be made first.
+        yield_once().await;
         let begun = match pieces.next_in_open().await {
             Some(Ok(piece)) => workers.digest(piece),
             Some(Err(error)) => ready(once(Err(error))),
@@ -152,6 +155,7 @@ impl Job {
     /// Nobody waits for what comes of it if the plan was given up.
     fn run(self, digester: &Digester) {
         match self {
+            Self::Rows { done, .. } if done.is_canceled() => {}
             Self::Rows { rows, range, done } => {
                 let found = panic::catch_unwind(AssertUnwindSafe(|| digester.digest(&*rows, range)));
                 drop(rows);
@@ -165,8 +169,15 @@ impl Job {
 /// Reads a part, and hands on what its rows are, until it is read or nobody wants it.
 fn read_part(part: Part, digester: &Digester, giver: &mut Giver<Vec<Digested>>) -> Result<()> {
     let (mut pieces, mut differing) = (Vec::new(), 0);
+    if !giver.is_wanted() {
+        return Ok(());
+    }
     for rows in part.open() {
         let rows = rows?;
+        // Rows that are what the state says are not handed on for long.
+        if !giver.is_wanted() {
+            return Ok(());
+        }
         for start in (0..rows.len()).step_by(ROWS_AT_ONCE) {
             let piece = digester.digest(&*rows, start..rows.len().min(start + ROWS_AT_ONCE))?;
             differing += piece.others.len();
@@ -212,4 +223,46 @@ fn at_once(pieces: &[Piece<'_>], digester: &Digester) -> Vec<Result<Digested>> {
         });
         first.into_iter().chain(others).collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        iter,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::{
+        Mapping, Record, Source,
+        fingerprint::{Fingerprinter, Secret},
+        mapping::Mapper,
+        plan::index::Index,
+    };
+
+    #[test]
+    fn nobody_reads_on_in_a_part_that_nobody_wants_any_more() {
+        let prints = Fingerprinter::new(&Secret::new([7; 32])).unwrap();
+        let digester = Digester {
+            mapper: Arc::new(Mapper::new(&Mapping::new("id"), &[], prints).unwrap()),
+            index: Arc::new(Index::of(&[]).unwrap()),
+            all_differ: false,
+        };
+        let read = Arc::new(AtomicUsize::new(0));
+        let part = || {
+            let read = Arc::clone(&read);
+            let chunk = move || {
+                read.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, std::io::Error>(vec![Record::new().with("id", 1)])
+            };
+            Pieces::new(Source::parts([|| iter::repeat_with(chunk).take(500)]), 1).next_part().unwrap()
+        };
+        let (mut giver, taken) = handover(WAITING_MAX);
+        read_part(part(), &digester, &mut giver).unwrap();
+        assert_eq!(read.swap(0, Ordering::Relaxed), 500);
+
+        drop(taken);
+        read_part(part(), &digester, &mut giver).unwrap();
+        assert_eq!(read.load(Ordering::Relaxed), 0);
+    }
 }

@@ -11,11 +11,16 @@ use crate::{
     record::{Value, ValueRef},
 };
 
+/// Rows in one chunk of a source that hands them out one by one.
+pub(super) const ROWS_MAX: usize = 1024;
+
 /// Bytes of text in one piece: a longer one would have offsets that do not fit, and a text that does not fit in has its own.
-const BYTES_MAX: usize = 1 << 26;
+pub(super) const BYTES_MAX: usize = 1 << 26;
 
 /// The values of one column, row by row.
 pub(super) struct Cells {
+    /// Rows before the first that has a value here: they take nothing.
+    before: usize,
     values: Vec<Cell>,
     text: String,
     /// Where the text of each row begins in `text`, and at last where the next one will.
@@ -42,6 +47,7 @@ enum Cell {
 impl Cells {
     pub(super) fn new() -> Self {
         Self {
+            before: 0,
             values: Vec::new(),
             text: String::new(),
             offsets: vec![0],
@@ -54,6 +60,7 @@ impl Cells {
     /// No values, and room for as many and as long ones as there are.
     pub(super) fn with_same_room(&self) -> Self {
         let mut empty = Self {
+            before: 0,
             values: Vec::with_capacity(self.values.len()),
             text: String::with_capacity(self.text.len()),
             offsets: Vec::with_capacity(self.offsets.len()),
@@ -71,43 +78,48 @@ impl Cells {
 
     /// The value of a row; `None` if it has none.
     pub(super) fn get(&self, row: usize) -> Option<ValueRef<'_>> {
-        Some(match self.values.get(row)? {
+        let nth = row.checked_sub(self.before)?;
+        Some(match self.values.get(nth)? {
             Cell::Absent => return None,
             Cell::Null => ValueRef::Null,
             Cell::Bool(value) => ValueRef::Bool(*value),
             Cell::Int(value) => ValueRef::Int((*value).into()),
             Cell::Float(value) => ValueRef::Float(*value),
-            Cell::Text => ValueRef::Text(Cow::Borrowed(self.text(row)?)),
+            Cell::Text => ValueRef::Text(Cow::Borrowed(self.text(nth)?)),
             Cell::Other(value) => value.as_ref().as_ref(),
         })
     }
 
-    fn text(&self, row: usize) -> Option<&str> {
-        let [start, end] = [row, row + 1].map(|row| self.offsets.get(row).copied());
+    fn text(&self, nth: usize) -> Option<&str> {
+        let [start, end] = [nth, nth + 1].map(|nth| self.offsets.get(nth).copied());
         self.text.get(usize::try_from(start?).ok()?..usize::try_from(end?).ok()?)
     }
 
     /// The texts where they lie, if each of so many rows has a text or null.
     pub(super) fn texts(&self, rows: usize) -> Option<Texts<'_>> {
-        if self.has_others || self.values.len() != rows {
+        if self.has_others || self.before > 0 || self.values.len() != rows {
             return None;
         }
         let texts = Texts::dense(self.text.as_bytes(), &self.offsets);
         Some(if self.has_nulls { texts.with_nulls(&self.texts, 0) } else { texts })
     }
 
-    /// Makes `row` the next one. Rows that were left out have no value, and one that is there is to be replaced.
+    /// Makes `row` the next one: the last one, whose value is replaced, or one behind it. Rows between have no value.
     fn go_to(&mut self, row: usize) {
-        if self.values.len() > row {
-            self.values.truncate(row);
-            self.offsets.truncate(row + 1);
+        if self.values.is_empty() {
+            self.before = row;
+        }
+        let nth = row - self.before.min(row);
+        if self.values.len() > nth {
+            self.values.truncate(nth);
+            self.offsets.truncate(nth + 1);
             self.text.truncate(self.end());
-            self.texts.truncate(row.div_ceil(8));
-            if let Some(bits) = self.texts.get_mut(row / 8) {
-                *bits &= (1 << (row % 8)) - 1;
+            self.texts.truncate(nth.div_ceil(8));
+            if let Some(bits) = self.texts.get_mut(nth / 8) {
+                *bits &= (1 << (nth % 8)) - 1;
             }
         }
-        while self.values.len() < row {
+        while self.values.len() < nth {
             self.push(Cell::Absent);
         }
     }
@@ -138,25 +150,19 @@ impl Cells {
         self.offsets.push(i32::try_from(self.text.len()).unwrap_or(i32::MAX));
     }
 
-    pub(super) fn set_null(&mut self, row: usize) {
-        self.set(row, Cell::Null);
-    }
-
-    pub(super) fn set_bool(&mut self, row: usize, value: bool) {
-        self.set(row, Cell::Bool(value));
-    }
-
-    pub(super) fn set_float(&mut self, row: usize, value: f64) {
-        self.set(row, Cell::Float(value));
-    }
-
-    pub(super) fn set_int(&mut self, row: usize, value: i128) {
-        let large = |_| Cell::Other(Box::new(Value::Int(value)));
-        self.set(row, i64::try_from(value).map_or_else(large, Cell::Int));
-    }
-
-    pub(super) fn set_list(&mut self, row: usize, values: Vec<Value>) {
-        self.set(row, Cell::Other(Box::new(Value::List(values))));
+    pub(super) fn set(&mut self, row: usize, value: Value) {
+        let cell = match value {
+            Value::Null => Cell::Null,
+            Value::Bool(value) => Cell::Bool(value),
+            Value::Int(value) => {
+                i64::try_from(value).map_or_else(|_| Cell::Other(Box::new(Value::Int(value))), Cell::Int)
+            }
+            Value::Float(value) => Cell::Float(value),
+            Value::Text(text) => return self.set_text(row, &text),
+            Value::Date(_) | Value::List(_) => Cell::Other(Box::new(value)),
+        };
+        self.go_to(row);
+        self.push(cell);
     }
 
     pub(super) fn set_text(&mut self, row: usize, text: &str) {
@@ -178,9 +184,9 @@ impl Cells {
         written
     }
 
-    fn set(&mut self, row: usize, cell: Cell) {
-        self.go_to(row);
-        self.push(cell);
+    /// How long the texts are that lie in one piece.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len()
     }
 }
 
@@ -204,19 +210,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn set(cells: &mut Cells, row: usize, value: &Value) {
-        match value {
-            Value::Null => cells.set_null(row),
-            Value::Bool(value) => cells.set_bool(row, *value),
-            Value::Int(value) => cells.set_int(row, *value),
-            Value::Float(value) => cells.set_float(row, *value),
-            Value::Text(text) if text.len() % 2 == 0 => cells.set_text(row, text),
-            Value::Text(text) => cells.set_shown(row, text).unwrap(),
-            Value::Date(_) => unreachable!("serde knows of no dates"),
-            Value::List(values) => cells.set_list(row, values.clone()),
-        }
-    }
 
     fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
@@ -245,11 +238,15 @@ mod tests {
     proptest! {
         #[test]
         fn a_row_has_the_last_value_that_was_set(steps in steps()) {
-            let (mut cells, mut rows) = (Cells::new(), vec![None]);
+            let (mut cells, mut rows, mut had_others) = (Cells::new(), vec![None], false);
             for (step, value) in steps {
                 let row = rows.len() - 1 + step;
                 rows.resize(row + 1, None);
-                set(&mut cells, row, &value);
+                match &value {
+                    Value::Text(text) if text.len() % 2 == 0 => cells.set_shown(row, text).unwrap(),
+                    _ => cells.set(row, value.clone()),
+                }
+                had_others |= !matches!(value, Value::Text(_) | Value::Null);
                 rows[row] = Some(value);
             }
             for (row, value) in rows.iter().enumerate() {
@@ -270,9 +267,17 @@ mod tests {
                     prop_assert_eq!(found, expected.collect::<Vec<_>>());
                 }
                 // One of another type may have been replaced.
-                None => prop_assert!(cells.has_others || !are_texts),
+                None => prop_assert!(had_others || !are_texts),
             }
         }
+    }
+
+    #[test]
+    fn rows_before_the_first_value_take_nothing() {
+        let mut cells = Cells::new();
+        cells.set_text(1_000_000, "late");
+        assert!(cells.values.len() == 1 && cells.offsets.len() == 2);
+        assert!(cells.get(999_999).is_none() && cells.get(1_000_000).is_some());
     }
 
     #[test]

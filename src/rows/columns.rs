@@ -6,7 +6,7 @@ use std::{collections::HashMap, mem, ops::Range};
 
 use super::{
     Rows, Texts,
-    cells::{Cells, visit_cells},
+    cells::{BYTES_MAX, Cells, ROWS_MAX, visit_cells},
 };
 use crate::{
     Result,
@@ -48,7 +48,8 @@ impl Columns {
 
     /// Whether there should be no more rows than there are.
     pub(super) fn is_full(&self) -> bool {
-        self.rows * self.named.len() >= CELLS_MAX
+        let bytes = || self.named.iter().map(|column| column.cells.bytes()).sum::<usize>();
+        self.rows >= ROWS_MAX || self.rows * self.named.len() >= CELLS_MAX || bytes() >= BYTES_MAX
     }
 
     /// The place of the column of this name; it may be `near`.

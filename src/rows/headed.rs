@@ -4,7 +4,7 @@ use std::{mem, ops::Range, sync::Arc};
 
 use super::{
     Rows, Texts,
-    cells::{Cells, visit_cells},
+    cells::{BYTES_MAX, Cells, ROWS_MAX, visit_cells},
 };
 use crate::{
     Error, Result,
@@ -31,6 +31,11 @@ impl HeadedRows {
         mem::replace(self, Self { header: Arc::clone(&self.header), columns, rows: 0 })
     }
 
+    /// Whether there should be no more rows than there are.
+    pub(super) fn is_full(&self) -> bool {
+        self.rows >= ROWS_MAX || self.columns.iter().map(Cells::bytes).sum::<usize>() >= BYTES_MAX
+    }
+
     /// Adds a row; one with more cells than the header has names is refused.
     pub(super) fn push<'c>(&mut self, cells: impl IntoIterator<Item = &'c str>) -> Result<(), Mismatched> {
         let (mut cells, named) = (cells.into_iter().fuse(), self.columns.len());
@@ -51,9 +56,25 @@ pub(super) struct Mismatched {
 }
 
 impl HeadedRows {
-    fn column(&self, name: &FieldName) -> Option<&Cells> {
-        let place = self.header.iter().position(|known| known == name)?;
-        self.columns.get(place)
+    fn column(&self, name: &FieldName) -> Result<&Cells> {
+        let mut named = self.header.iter().zip(&self.columns).filter(|(known, _)| *known == name);
+        match (named.next(), named.next()) {
+            (Some((_, cells)), None) => Ok(cells),
+            (None, _) => Err(self.no_column(name)),
+            (Some(_), Some(_)) => Err(Error::config(format!(
+                "the source has several columns `{name}`, and nothing says which is meant: rename all but one"
+            ))),
+        }
+    }
+
+    fn visit_rows(
+        &self,
+        columns: &[FieldName],
+        rows: impl Iterator<Item = usize>,
+        row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()> {
+        let columns = columns.iter().map(|name| self.column(name).map(Some)).collect::<Result<Vec<_>>>()?;
+        visit_cells(&columns, rows.take_while(|row| *row < self.rows), row)
     }
 
     /// Where a header is missing, the first row stands in its place, and that is about a person: names are not listed.
@@ -87,14 +108,19 @@ impl Rows for HeadedRows {
         range: Range<usize>,
         row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
     ) -> Result<()> {
-        let columns = columns
-            .iter()
-            .map(|name| self.column(name).map(Some).ok_or_else(|| self.no_column(name)))
-            .collect::<Result<Vec<_>>>()?;
-        visit_cells(&columns, range.start..range.end.min(self.rows), row)
+        self.visit_rows(columns, range, row)
+    }
+
+    fn visit_some(
+        &self,
+        columns: &[FieldName],
+        rows: &[usize],
+        row: &mut dyn FnMut(&[Option<ValueRef<'_>>]) -> Result<()>,
+    ) -> Result<()> {
+        self.visit_rows(columns, rows.iter().copied(), row)
     }
 
     fn texts(&self, column: &FieldName) -> Option<Texts<'_>> {
-        self.column(column)?.texts(self.rows)
+        self.column(column).ok()?.texts(self.rows)
     }
 }

@@ -8,23 +8,25 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 use serde::{
     Serialize, Serializer,
     ser::{
-        self, Impossible, SerializeMap, SerializeSeq, SerializeStruct, SerializeTuple, SerializeTupleStruct,
+        self, Impossible, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
+        SerializeTuple, SerializeTupleStruct, SerializeTupleVariant,
     },
 };
+use serde_json::value::Serializer as Json;
 
 use super::{cells::Cells, columns::Columns};
-use crate::record::{Value, ValueRef, in_order, widened};
+use crate::record::{Value, ValueRef, widened};
 
-/// Why a row is no record. It never says what is in the row: serde's own messages quote values.
+/// Why a row could not be written. It never says what is in the row: serde's own messages quote values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoRecord {
+pub(super) enum Unwritten {
     /// It is not a map of names to values.
     NoMap,
     /// Its `Serialize` failed.
     Failed,
 }
 
-impl fmt::Display for NoRecord {
+impl fmt::Display for Unwritten {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoMap => "is not a map of column names to values: make it a struct or a map",
@@ -33,16 +35,16 @@ impl fmt::Display for NoRecord {
     }
 }
 
-impl std::error::Error for NoRecord {}
+impl std::error::Error for Unwritten {}
 
-impl ser::Error for NoRecord {
+impl ser::Error for Unwritten {
     fn custom<T: fmt::Display>(_: T) -> Self {
         Self::Failed
     }
 }
 
 /// Writes a row into a chunk, behind those that it has.
-pub(super) fn write(row: &impl Serialize, columns: &mut Columns) -> Result<(), NoRecord> {
+pub(super) fn write(row: &impl Serialize, columns: &mut Columns) -> Result<(), Unwritten> {
     row.serialize(Row(columns))?;
     columns.end_row();
     Ok(())
@@ -70,30 +72,47 @@ struct List<'c> {
     value: Cells,
 }
 
-/// What is neither a scalar nor a list goes as its JSON text.
-fn json<T: Serialize + ?Sized>(value: &T, Cell(cells, row): Cell<'_>) -> Result<(), NoRecord> {
-    let value = serde_json::to_value(value).map_err(|_| NoRecord::Failed)?;
-    cells.set_shown(row, &in_order(value)).map_err(|_| NoRecord::Failed)
+/// Takes what is neither a scalar nor a list, on its way to JSON text.
+struct Nested<'c, J> {
+    to: Cell<'c>,
+    json: J,
+}
+
+impl<'c> Cell<'c> {
+    fn set(self, value: Value) {
+        let Self(cells, row) = self;
+        cells.set(row, value);
+    }
+
+    fn nested<J>(self, json: Result<J, serde_json::Error>) -> Result<Nested<'c, J>, Unwritten> {
+        Ok(Nested { to: self, json: json? })
+    }
+}
+
+impl From<serde_json::Error> for Unwritten {
+    fn from(_: serde_json::Error) -> Self {
+        Self::Failed
+    }
 }
 
 macro_rules! no_map {
     ($($method:ident($($type:ty),*);)*) => {
-        $(fn $method(self, $(_: $type),*) -> Result<(), NoRecord> {
-            Err(NoRecord::NoMap)
+        $(fn $method(self, $(_: $type),*) -> Result<(), Unwritten> {
+            Err(Unwritten::NoMap)
         })*
     };
 }
 
 impl<'c> Serializer for Row<'c> {
     type Ok = ();
-    type Error = NoRecord;
-    type SerializeSeq = Impossible<(), NoRecord>;
-    type SerializeTuple = Impossible<(), NoRecord>;
-    type SerializeTupleStruct = Impossible<(), NoRecord>;
-    type SerializeTupleVariant = Impossible<(), NoRecord>;
+    type Error = Unwritten;
+    type SerializeSeq = Impossible<(), Unwritten>;
+    type SerializeTuple = Impossible<(), Unwritten>;
+    type SerializeTupleStruct = Impossible<(), Unwritten>;
+    type SerializeTupleVariant = Impossible<(), Unwritten>;
     type SerializeMap = Named<'c>;
     type SerializeStruct = Named<'c>;
-    type SerializeStructVariant = Impossible<(), NoRecord>;
+    type SerializeStructVariant = Impossible<(), Unwritten>;
 
     no_map! {
         serialize_bool(bool);
@@ -118,7 +137,7 @@ impl<'c> Serializer for Row<'c> {
         serialize_unit_variant(&'static str, u32, &'static str);
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NoRecord> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Unwritten> {
         value.serialize(self)
     }
 
@@ -126,7 +145,7 @@ impl<'c> Serializer for Row<'c> {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), NoRecord> {
+    ) -> Result<(), Unwritten> {
         value.serialize(self)
     }
 
@@ -136,24 +155,24 @@ impl<'c> Serializer for Row<'c> {
         _: u32,
         _: &'static str,
         _: &T,
-    ) -> Result<(), NoRecord> {
-        Err(NoRecord::NoMap)
+    ) -> Result<(), Unwritten> {
+        Err(Unwritten::NoMap)
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, NoRecord> {
-        Err(NoRecord::NoMap)
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, Unwritten> {
+        Err(Unwritten::NoMap)
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, NoRecord> {
-        Err(NoRecord::NoMap)
+    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Unwritten> {
+        Err(Unwritten::NoMap)
     }
 
     fn serialize_tuple_struct(
         self,
         _: &'static str,
         _: usize,
-    ) -> Result<Self::SerializeTupleStruct, NoRecord> {
-        Err(NoRecord::NoMap)
+    ) -> Result<Self::SerializeTupleStruct, Unwritten> {
+        Err(Unwritten::NoMap)
     }
 
     fn serialize_tuple_variant(
@@ -162,15 +181,15 @@ impl<'c> Serializer for Row<'c> {
         _: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Self::SerializeTupleVariant, NoRecord> {
-        Err(NoRecord::NoMap)
+    ) -> Result<Self::SerializeTupleVariant, Unwritten> {
+        Err(Unwritten::NoMap)
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Named<'c>, NoRecord> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Named<'c>, Unwritten> {
         Ok(Named { columns: self.0, column: None, next: 0 })
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Named<'c>, NoRecord> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Named<'c>, Unwritten> {
         Ok(Named { columns: self.0, column: None, next: 0 })
     }
 
@@ -180,26 +199,26 @@ impl<'c> Serializer for Row<'c> {
         _: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Self::SerializeStructVariant, NoRecord> {
-        Err(NoRecord::NoMap)
+    ) -> Result<Self::SerializeStructVariant, Unwritten> {
+        Err(Unwritten::NoMap)
     }
 }
 
 impl Named<'_> {
-    fn set<T: Serialize + ?Sized>(&mut self, column: usize, value: &T) -> Result<(), NoRecord> {
+    fn set<T: Serialize + ?Sized>(&mut self, column: usize, value: &T) -> Result<(), Unwritten> {
         self.next = column + 1;
-        let (cells, row) = self.columns.next_cell(column).ok_or(NoRecord::Failed)?;
+        let (cells, row) = self.columns.next_cell(column).ok_or(Unwritten::Failed)?;
         value.serialize(Cell(cells, row))
     }
 }
 
 impl SerializeMap for Named<'_> {
     type Ok = ();
-    type Error = NoRecord;
+    type Error = Unwritten;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NoRecord> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unwritten> {
         key.serialize(Cell(&mut self.columns.name, 0))?;
-        let name = text(&self.columns.name).ok_or(NoRecord::NoMap)?;
+        let name = text(&self.columns.name).ok_or(Unwritten::NoMap)?;
         self.column = self.columns.find(&name, self.next);
         if self.column.is_none() {
             let name = name.as_ref().into();
@@ -208,31 +227,31 @@ impl SerializeMap for Named<'_> {
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NoRecord> {
-        let column = self.column.take().ok_or(NoRecord::Failed)?;
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unwritten> {
+        let column = self.column.take().ok_or(Unwritten::Failed)?;
         self.set(column, value)
     }
 
-    fn end(self) -> Result<(), NoRecord> {
+    fn end(self) -> Result<(), Unwritten> {
         Ok(())
     }
 }
 
 impl SerializeStruct for Named<'_> {
     type Ok = ();
-    type Error = NoRecord;
+    type Error = Unwritten;
 
     fn serialize_field<T: Serialize + ?Sized>(
         &mut self,
         name: &'static str,
         value: &T,
-    ) -> Result<(), NoRecord> {
+    ) -> Result<(), Unwritten> {
         let found = self.columns.find(name, self.next);
         let column = found.unwrap_or_else(|| self.columns.add(name.into(), Cells::new()));
         self.set(column, value)
     }
 
-    fn end(self) -> Result<(), NoRecord> {
+    fn end(self) -> Result<(), Unwritten> {
         Ok(())
     }
 }
@@ -247,10 +266,9 @@ fn text(name: &Cells) -> Option<Cow<'_, str>> {
 }
 
 macro_rules! scalars {
-    ($($method:ident($type:ty) => $set:ident(|$value:ident| $made:expr);)*) => {
-        $(fn $method(self, $value: $type) -> Result<(), NoRecord> {
-            let Self(cells, row) = self;
-            cells.$set(row, $made);
+    ($($method:ident($type:ty) => |$value:ident| $made:expr;)*) => {
+        $(fn $method(self, $value: $type) -> Result<(), Unwritten> {
+            self.set($made);
             Ok(())
         })*
     };
@@ -258,67 +276,74 @@ macro_rules! scalars {
 
 impl<'c> Serializer for Cell<'c> {
     type Ok = ();
-    type Error = NoRecord;
+    type Error = Unwritten;
     type SerializeSeq = List<'c>;
     type SerializeTuple = List<'c>;
     type SerializeTupleStruct = List<'c>;
-    type SerializeTupleVariant = Impossible<(), NoRecord>;
-    type SerializeMap = Nested<'c>;
-    type SerializeStruct = Nested<'c>;
-    type SerializeStructVariant = Impossible<(), NoRecord>;
+    type SerializeTupleVariant = Nested<'c, <Json as Serializer>::SerializeTupleVariant>;
+    type SerializeMap = Nested<'c, <Json as Serializer>::SerializeMap>;
+    type SerializeStruct = Nested<'c, <Json as Serializer>::SerializeStruct>;
+    type SerializeStructVariant = Nested<'c, <Json as Serializer>::SerializeStructVariant>;
 
     scalars! {
-        serialize_i8(i8) => set_int(|value| value.into());
-        serialize_i16(i16) => set_int(|value| value.into());
-        serialize_i32(i32) => set_int(|value| value.into());
-        serialize_i64(i64) => set_int(|value| value.into());
-        serialize_i128(i128) => set_int(|value| value);
-        serialize_u8(u8) => set_int(|value| value.into());
-        serialize_u16(u16) => set_int(|value| value.into());
-        serialize_u32(u32) => set_int(|value| value.into());
-        serialize_u64(u64) => set_int(|value| value.into());
-        serialize_bool(bool) => set_bool(|value| value);
-        serialize_f32(f32) => set_float(|value| widened(value));
-        serialize_f64(f64) => set_float(|value| value);
-        serialize_char(char) => set_text(|value| value.encode_utf8(&mut [0; 4]));
-        serialize_str(&str) => set_text(|value| value);
+        serialize_i8(i8) => |value| Value::Int(value.into());
+        serialize_i16(i16) => |value| Value::Int(value.into());
+        serialize_i32(i32) => |value| Value::Int(value.into());
+        serialize_i64(i64) => |value| Value::Int(value.into());
+        serialize_i128(i128) => |value| Value::Int(value);
+        serialize_u8(u8) => |value| Value::Int(value.into());
+        serialize_u16(u16) => |value| Value::Int(value.into());
+        serialize_u32(u32) => |value| Value::Int(value.into());
+        serialize_u64(u64) => |value| Value::Int(value.into());
+        serialize_bool(bool) => |value| Value::Bool(value);
+        serialize_f32(f32) => |value| Value::Float(widened(value));
+        serialize_f64(f64) => |value| Value::Float(value);
     }
 
-    fn serialize_u128(self, value: u128) -> Result<(), NoRecord> {
+    fn serialize_char(self, value: char) -> Result<(), Unwritten> {
+        self.serialize_str(value.encode_utf8(&mut [0; 4]))
+    }
+
+    fn serialize_str(self, value: &str) -> Result<(), Unwritten> {
+        let Self(cells, row) = self;
+        cells.set_text(row, value);
+        Ok(())
+    }
+
+    fn serialize_u128(self, value: u128) -> Result<(), Unwritten> {
         match i128::try_from(value) {
             Ok(value) => self.serialize_i128(value),
             Err(_) => self.collect_str(&value),
         }
     }
 
-    fn serialize_bytes(self, value: &[u8]) -> Result<(), NoRecord> {
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), Unwritten> {
         value.serialize(self)
     }
 
-    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), NoRecord> {
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), Unwritten> {
         let Self(cells, row) = self;
-        cells.set_shown(row, value).map_err(|_| NoRecord::Failed)
+        cells.set_shown(row, value).map_err(|_| Unwritten::Failed)
     }
 
-    fn serialize_none(self) -> Result<(), NoRecord> {
-        let Self(cells, row) = self;
-        cells.set_null(row);
+    fn serialize_none(self) -> Result<(), Unwritten> {
+        self.set(Value::Null);
         Ok(())
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NoRecord> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Unwritten> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<(), NoRecord> {
+    fn serialize_unit(self) -> Result<(), Unwritten> {
         self.serialize_none()
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), NoRecord> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Unwritten> {
         self.serialize_none()
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), NoRecord> {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Unwritten> {
         self.serialize_str(variant)
     }
 
@@ -326,7 +351,7 @@ impl<'c> Serializer for Cell<'c> {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), NoRecord> {
+    ) -> Result<(), Unwritten> {
         value.serialize(self)
     }
 
@@ -336,144 +361,134 @@ impl<'c> Serializer for Cell<'c> {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<(), NoRecord> {
-        json(&BTreeMap::from([(variant, value)]), self)
+    ) -> Result<(), Unwritten> {
+        let json = serde_json::to_value(BTreeMap::from([(variant, value)]))?;
+        self.set(Value::from_json(json));
+        Ok(())
     }
 
-    fn serialize_seq(self, length: Option<usize>) -> Result<List<'c>, NoRecord> {
+    fn serialize_seq(self, length: Option<usize>) -> Result<List<'c>, Unwritten> {
         Ok(List { to: self, values: Vec::with_capacity(length.unwrap_or(0).min(1024)), value: Cells::new() })
     }
 
-    fn serialize_tuple(self, length: usize) -> Result<List<'c>, NoRecord> {
+    fn serialize_tuple(self, length: usize) -> Result<List<'c>, Unwritten> {
         self.serialize_seq(Some(length))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<List<'c>, NoRecord> {
+    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<List<'c>, Unwritten> {
         self.serialize_seq(Some(length))
     }
 
     fn serialize_tuple_variant(
         self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleVariant, NoRecord> {
-        Err(NoRecord::Failed)
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleVariant, Unwritten> {
+        self.nested(Json.serialize_tuple_variant(name, index, variant, length))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Nested<'c>, NoRecord> {
-        Ok(Nested { to: self, values: serde_json::Map::new(), name: None })
+    fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, Unwritten> {
+        self.nested(Json.serialize_map(length))
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Nested<'c>, NoRecord> {
-        Ok(Nested { to: self, values: serde_json::Map::new(), name: None })
+    fn serialize_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeStruct, Unwritten> {
+        self.nested(Json.serialize_struct(name, length))
     }
 
     fn serialize_struct_variant(
         self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeStructVariant, NoRecord> {
-        Err(NoRecord::Failed)
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStructVariant, Unwritten> {
+        self.nested(Json.serialize_struct_variant(name, index, variant, length))
     }
 }
 
 impl SerializeSeq for List<'_> {
     type Ok = ();
-    type Error = NoRecord;
+    type Error = Unwritten;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NoRecord> {
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unwritten> {
         value.serialize(Cell(&mut self.value, 0))?;
         self.values.extend(self.value.get(0).map(ValueRef::into_owned));
         Ok(())
     }
 
-    fn end(self) -> Result<(), NoRecord> {
-        let Cell(cells, row) = self.to;
-        cells.set_list(row, self.values);
+    fn end(self) -> Result<(), Unwritten> {
+        self.to.set(Value::List(self.values));
         Ok(())
     }
 }
 
 impl SerializeTuple for List<'_> {
     type Ok = ();
-    type Error = NoRecord;
+    type Error = Unwritten;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NoRecord> {
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unwritten> {
         SerializeSeq::serialize_element(self, value)
     }
 
-    fn end(self) -> Result<(), NoRecord> {
+    fn end(self) -> Result<(), Unwritten> {
         SerializeSeq::end(self)
     }
 }
 
 impl SerializeTupleStruct for List<'_> {
     type Ok = ();
-    type Error = NoRecord;
+    type Error = Unwritten;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NoRecord> {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unwritten> {
         SerializeSeq::serialize_element(self, value)
     }
 
-    fn end(self) -> Result<(), NoRecord> {
+    fn end(self) -> Result<(), Unwritten> {
         SerializeSeq::end(self)
     }
 }
 
-/// A map or a struct inside a row, on its way to JSON text.
-struct Nested<'c> {
-    to: Cell<'c>,
-    values: serde_json::Map<String, serde_json::Value>,
-    name: Option<String>,
-}
+macro_rules! nested {
+    ($($trait:ident: $method:ident($($name:ident: $type:ty),*);)*) => {$(
+        impl<J: $trait<Ok = serde_json::Value, Error = serde_json::Error>> $trait for Nested<'_, J> {
+            type Ok = ();
+            type Error = Unwritten;
 
-impl Nested<'_> {
-    fn set<T: Serialize + ?Sized>(&mut self, name: String, value: &T) -> Result<(), NoRecord> {
-        let value = serde_json::to_value(value).map_err(|_| NoRecord::Failed)?;
-        self.values.insert(name, value);
+            fn $method<T: Serialize + ?Sized>(&mut self, $($name: $type,)* value: &T) -> Result<(), Unwritten> {
+                Ok(self.json.$method($($name,)* value)?)
+            }
+
+            fn end(self) -> Result<(), Unwritten> {
+                self.to.set(Value::from_json(self.json.end()?));
         Ok(())
-    }
+            }
+        }
+    )*};
 }
 
-impl SerializeMap for Nested<'_> {
-    type Ok = ();
-    type Error = NoRecord;
+nested! {
+    SerializeStruct: serialize_field(name: &'static str);
+    SerializeTupleVariant: serialize_field();
+    SerializeStructVariant: serialize_field(name: &'static str);
+}
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NoRecord> {
-        let mut name = Cells::new();
-        key.serialize(Cell(&mut name, 0))?;
-        self.name = Some(text(&name).ok_or(NoRecord::Failed)?.into_owned());
+impl<J: SerializeMap<Ok = serde_json::Value, Error = serde_json::Error>> SerializeMap for Nested<'_, J> {
+    type Ok = ();
+    type Error = Unwritten;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unwritten> {
+        Ok(self.json.serialize_key(key)?)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unwritten> {
+        Ok(self.json.serialize_value(value)?)
+    }
+
+    fn end(self) -> Result<(), Unwritten> {
+        self.to.set(Value::from_json(self.json.end()?));
         Ok(())
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NoRecord> {
-        let name = self.name.take().ok_or(NoRecord::Failed)?;
-        self.set(name, value)
-    }
-
-    fn end(self) -> Result<(), NoRecord> {
-        json(&self.values, self.to)
-    }
-}
-
-impl SerializeStruct for Nested<'_> {
-    type Ok = ();
-    type Error = NoRecord;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), NoRecord> {
-        self.set(name.to_owned(), value)
-    }
-
-    fn end(self) -> Result<(), NoRecord> {
-        SerializeMap::end(self)
     }
 }
 
@@ -488,7 +503,7 @@ mod tests {
     fn values<const N: usize>(
         row: &impl Serialize,
         names: [&str; N],
-    ) -> Result<[Option<Value>; N], NoRecord> {
+    ) -> Result<[Option<Value>; N], Unwritten> {
         let mut columns = Columns::new();
         write(row, &mut columns)?;
         let mut found = [const { None }; N];
@@ -499,7 +514,7 @@ mod tests {
                 .for_each(|(to, value)| *to = value.clone().map(ValueRef::into_owned));
             Ok(())
         });
-        visited.map(|()| found).map_err(|_| NoRecord::Failed)
+        visited.map(|()| found).map_err(|_| Unwritten::Failed)
     }
 
     #[derive(Serialize)]
@@ -516,6 +531,25 @@ mod tests {
     #[derive(Serialize)]
     enum Level {
         Gold,
+    }
+
+    #[derive(Serialize)]
+    enum Place {
+        Home { house: u8 },
+        Map(u8, u8),
+        Post(u8),
+    }
+
+    #[test]
+    fn variants_with_data_are_their_json_text_in_a_field_and_in_a_list() {
+        let places = || [Place::Home { house: 7 }, Place::Map(1, 2), Place::Post(3)];
+        let [home, map, post] = places();
+        let row = BTreeMap::from([("home", home), ("map", map), ("post", post)]);
+        let texts = [r#"{"Home":{"house":7}}"#, r#"{"Map":[1,2]}"#, r#"{"Post":3}"#];
+        let found = values(&row, ["home", "map", "post"]).unwrap();
+        assert!(found == texts.map(|text| Some(Value::from(text))));
+        let found = values(&BTreeMap::from([("all", places())]), ["all"]).unwrap();
+        assert!(found == [Some(Value::from(texts.to_vec()))]);
     }
 
     #[test]
@@ -563,9 +597,9 @@ mod tests {
     fn names_may_be_numbers_and_what_is_no_map_is_no_record() {
         let row = BTreeMap::from([(3, "ada@shop.test")]);
         assert!(values(&row, ["3"]).unwrap() == [Some(Value::from("ada@shop.test"))]);
-        assert!(values(&["ada@shop.test"], []).err() == Some(NoRecord::NoMap));
-        assert!(values(&"ada@shop.test", []).err() == Some(NoRecord::NoMap));
-        assert!(values(&BTreeMap::from([(true, 1)]), []).err() == Some(NoRecord::NoMap));
+        assert!(values(&["ada@shop.test"], []).err() == Some(Unwritten::NoMap));
+        assert!(values(&"ada@shop.test", []).err() == Some(Unwritten::NoMap));
+        assert!(values(&BTreeMap::from([(true, 1)]), []).err() == Some(Unwritten::NoMap));
     }
 
     /// A row whose struct has a field and flattened ones of the same name.

@@ -20,9 +20,6 @@ use crate::{
     record::FieldName,
 };
 
-/// Rows in one chunk of a source that hands them out one by one.
-const CHUNK: usize = 1024;
-
 /// Where the rows of a plan come from.
 ///
 /// ```
@@ -60,16 +57,29 @@ pub(crate) struct Part(Box<dyn FnOnce() -> Chunks + Send>);
 pub(crate) type Chunks = Box<dyn Iterator<Item = Result<Arc<dyn Rows>>>>;
 
 impl<'a> Source<'a> {
-    /// Rows of a type that serde writes as a map of column names to values.
+    /// Rows of a type that serde writes as a map of column names to values, such as a struct.
+    ///
+    /// | Of the row | Value |
+    /// |---|---|
+    /// | `None`, `()` | null, which clears a field |
+    /// | a field that is skipped | absent, which leaves a field alone |
+    /// | text, and what is shown as text, such as a date or a UUID | text |
+    /// | truth values, numbers | the same, an `f32` as the shortest decimal number that stands for it |
+    /// | a list | list |
+    /// | a variant without data | its name |
+    /// | anything else, such as a struct or a map | its JSON text, with names in order |
+    ///
+    /// Of two values of one name the last counts. A [`Value::Date`](crate::Value::Date) of a [`Record`](crate::Record) is text
+    /// as well: records that are at hand are better read in place, as `Source::from(&records)`.
     pub fn iter<T: Serialize>(rows: impl IntoIterator<Item = T, IntoIter: Send + 'a>) -> Self {
-        let mut rows = rows.into_iter().enumerate();
+        let mut rows = rows.into_iter().fuse().enumerate();
         let mut chunk = Columns::new();
         Self::pulled(move || {
             for (index, row) in rows.by_ref() {
                 if let Err(error) = write(index, &row, &mut chunk) {
                     return Some(Err(error));
                 }
-                if is_complete(&chunk) {
+                if chunk.is_full() {
                     break;
                 }
             }
@@ -88,7 +98,7 @@ impl<'a> Source<'a> {
         let chunks = stream::try_unfold((rows, Columns::new()), async |(mut rows, mut chunk)| {
             while let Some((index, row)) = rows.next().await {
                 write(index, &row?, &mut chunk)?;
-                if is_complete(&chunk) {
+                if chunk.is_full() {
                     break;
                 }
             }
@@ -100,7 +110,8 @@ impl<'a> Source<'a> {
 
     /// Rows of text cells under a header, such as the records of a CSV file. A cell stays text.
     ///
-    /// A row with fewer cells than the header lacks the last values; one with more is an error.
+    /// A row with fewer cells than the header lacks the last values; one with more is an error, and so is a column that is mapped
+    /// and stands in the header twice. The error of a row becomes the cause of the plan's: it should not quote the row.
     pub fn text<H, R, T, E>(header: H, rows: R) -> Self
     where
         H: IntoIterator<Item: AsRef<str>>,
@@ -109,10 +120,10 @@ impl<'a> Source<'a> {
         E: Into<BoxError>,
     {
         let header: Arc<[FieldName]> = header.into_iter().map(|name| name.as_ref().into()).collect();
-        let mut rows = rows.into_iter().enumerate();
+        let mut rows = rows.into_iter().fuse().enumerate();
         let mut chunk = HeadedRows::new(header);
         Self::pulled(move || {
-            for (index, row) in rows.by_ref().take(CHUNK) {
+            for (index, row) in rows.by_ref() {
                 let row = match row {
                     Ok(row) => row,
                     Err(error) => return Some(Err(unreadable(index, error))),
@@ -127,12 +138,16 @@ impl<'a> Source<'a> {
                         ),
                     )));
                 }
+                if chunk.is_full() {
+                    break;
+                }
             }
             finished(chunk.take())
         })
     }
 
-    /// Chunks that can be read in place, as they arrive.
+    /// Chunks that can be read in place, as they arrive. The error of one becomes the cause of the plan's: it should not quote
+    /// rows.
     pub fn chunks<R: Rows + 'static, E: Into<BoxError>>(
         chunks: impl Stream<Item = std::result::Result<R, E>> + Send + 'a,
     ) -> Self {
@@ -227,10 +242,6 @@ fn finished<R: Rows + 'static>(chunk: R) -> Option<Result<Arc<dyn Rows>>> {
     (!chunk.is_empty()).then(|| Ok(Arc::new(chunk) as Arc<dyn Rows>))
 }
 
-fn is_complete(chunk: &Columns) -> bool {
-    chunk.len() >= CHUNK || chunk.is_full()
-}
-
 /// Writes a row into a chunk.
 fn write(index: usize, row: &impl Serialize, chunk: &mut Columns) -> Result<()> {
     serialize::write(row, chunk)
@@ -253,7 +264,7 @@ mod tests {
     use super::*;
     use crate::{
         Record, Value,
-        rows::{Piece, Pieces},
+        rows::{Piece, Pieces, cells::ROWS_MAX},
     };
 
     /// Every row's values of `columns` as JSON, absent ones as `-`.
@@ -366,29 +377,38 @@ mod tests {
     #[test]
     fn rows_of_which_each_has_other_names_do_not_make_a_chunk_grow_without_bounds() {
         let rows =
-            (0..CHUNK * 2).map(|row| Record::new().with(format!("a{row}"), 1).with(format!("b{row}"), 2));
-        let mut pieces = Pieces::new(Source::iter(rows), CHUNK);
-        let (mut read, columns) = (0, [format!("b{}", CHUNK + 7)].map(FieldName::from));
+            (0..ROWS_MAX * 2).map(|row| Record::new().with(format!("a{row}"), 1).with(format!("b{row}"), 2));
+        let mut pieces = Pieces::new(Source::iter(rows), ROWS_MAX);
+        let (mut read, columns) = (0, [format!("b{}", ROWS_MAX + 7)].map(FieldName::from));
         while let Some(piece) = block_on(pieces.next()) {
             let Piece { chunk, range } = piece.unwrap();
-            assert!(range.len() < CHUNK);
+            assert!(range.len() < ROWS_MAX);
             let mut row = read;
             read += range.len();
             let visited = chunk.rows().visit(&columns, range, &mut |values| {
-                assert_eq!(values[0].is_some(), row == CHUNK + 7);
+                assert_eq!(values[0].is_some(), row == ROWS_MAX + 7);
                 row += 1;
                 Ok(())
             });
             visited.unwrap();
         }
-        assert_eq!(read, CHUNK * 2);
+        assert_eq!(read, ROWS_MAX * 2);
+    }
+
+    #[test]
+    fn a_column_that_a_header_has_twice_is_refused_only_if_it_is_mapped() {
+        let text = "email,name,name\nada@shop.test,Ada,Lovelace\n";
+        assert_eq!(read(csv(text), &["email"]).unwrap(), [r#""ada@shop.test""#]);
+        let error = read(csv(text), &["email", "name"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().starts_with("the source has several columns `name`"), "{error}");
     }
 
     #[test]
     fn chunks_join_without_losing_a_row() {
-        let rows = (0..=CHUNK * 2).map(|index| Record::new().with("n", index as u64));
+        let rows = (0..=ROWS_MAX * 2).map(|index| Record::new().with("n", index as u64));
         let read = read(Source::iter(rows), &["n"]).unwrap();
-        assert_eq!((read.len(), read[CHUNK].as_str()), (CHUNK * 2 + 1, "1024"));
+        assert_eq!((read.len(), read[ROWS_MAX].as_str()), (ROWS_MAX * 2 + 1, "1024"));
     }
 
     #[test]

@@ -175,6 +175,13 @@ fn check(
         }
         let chunks = Source::chunks(stream::iter(chunks));
         prop_assert!(told(&planned(chunks, threads)).unwrap() == first, "in chunks, {} threads", threads);
+        prop_assert!(
+            told(&planned(Source::iter(&records), threads)).unwrap() == first,
+            "row by row, {} threads",
+            threads
+        );
+        let streamed = Source::stream(stream::iter(records.clone().into_iter().map(Ok::<_, std::io::Error>)));
+        prop_assert!(told(&planned(streamed, threads)).unwrap() == first, "streamed, {} threads", threads);
     }
     Ok(())
 }
@@ -210,5 +217,38 @@ proptest! {
         sizes in vec(1..12_000_usize, 1..5),
     ) {
         check(&prior, &rows, &[0, 1, 2], if fields_stay { &[0, 1, 2] } else { &[3, 2, 1] }, (policy, removes), &sizes)?;
+    }
+}
+
+/// A row as a CSV file has it, of so many cells: a key and up to four texts.
+fn cells() -> impl Strategy<Value = Vec<String>> {
+    let text = prop_oneof!["[a-z]{0,20}", Just(String::new()), "\\PC{0,5}"];
+    ("[a-z]{1,3}", vec(text, 0..=4)).prop_map(|(key, texts)| [vec![key], texts].concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    /// They are more than fit into one chunk.
+    #[test]
+    fn rows_of_text_are_planned_as_the_same_records(
+        prior in vec(cells(), 0..3_000),
+        rows in vec(cells(), 2_000..4_000),
+    ) {
+        const HEADER: [&str; 5] = ["id", "a", "b", "c", "d"];
+        let record = |cells: &Vec<String>| {
+            HEADER.iter().zip(cells).fold(Record::new(), |record, (name, cell)| record.with(*name, cell.as_str()))
+        };
+        let records = |rows: &Vec<Vec<String>>| rows.iter().map(record).collect::<Vec<Record>>();
+        let text = |rows: &Vec<Vec<String>>| {
+            let rows: Vec<csv::StringRecord> = rows.iter().map(|cells| cells.iter().collect()).collect();
+            Source::text(HEADER, rows.into_iter().map(Ok::<_, std::io::Error>))
+        };
+        let (store, mapping) = (MemoryStore::default(), mapping(&[0, 1, 2]));
+        let options = options(DuplicatePolicy::Last, false);
+        deliver(&records(&prior), &mapping, &store, &options);
+        let planned = |source: Source<'_>| told(&block_on(plan(source, &mapping, &store, &options)).unwrap()).unwrap();
+        prop_assert!(planned(text(&rows)) == planned((&records(&rows)).into()));
+        prop_assert!(planned(text(&prior)).1.is_empty());
     }
 }
