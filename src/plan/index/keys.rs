@@ -19,6 +19,10 @@ use crate::{
 /// Fewer rows than this are not worth a thread.
 const ROWS_TO_SEND: usize = if cfg!(test) { 1000 } else { 1 << 18 };
 
+/// Chunks that may wait: whoever has to be woken for each of them is woken where the other has just stopped, and then they take
+/// turns.
+const CHUNKS_AHEAD: usize = 4;
+
 pub(super) type Rows = Vec<(KeyHash, RowFingerprint)>;
 
 /// Takes the keys of rows that come in order.
@@ -30,7 +34,7 @@ pub(super) struct KeysThread {
 impl KeysThread {
     /// For so many rows, if they are many and the machine has a thread left.
     pub(super) fn start(count: usize) -> Option<Self> {
-        let (to_thread, rows) = mpsc::channel::<Rows>(0);
+        let (to_thread, rows) = mpsc::channel::<Rows>(CHUNKS_AHEAD);
         let (done, keys) = oneshot::channel();
         let work = move || {
             let mut keys = Vec::with_capacity(count);
