@@ -55,10 +55,14 @@ pub(super) fn digested(
     }
     let workers = Workers { digester, threads, jobs: None };
     stream::unfold((pieces, workers), async |(mut pieces, mut workers)| {
-        // Many pieces are begun at once, and a chunk may have to be made first.
-        yield_once().await;
         let begun = match pieces.next_in_open().await {
-            Some(Ok(piece)) => workers.digest(piece),
+            Some(Ok(piece)) => {
+                let begun = workers.digest(piece);
+                // Many pieces are begun, and to make a chunk may have taken a while. A part is begun at once: nobody comes back
+                // for the next one before the first of those that are begun is read.
+                yield_once().await;
+                begun
+            }
             Some(Err(error)) => ready(once(Err(error))),
             None => workers.digest_part(pieces.next_part()?),
         };

@@ -5,8 +5,12 @@ use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -308,6 +312,28 @@ fn a_source_in_parts_is_planned_like_the_same_rows_in_one_piece_whatever_the_thr
             }
         }
     }
+}
+
+#[test]
+fn as_many_parts_are_read_at_once_as_there_are_threads() {
+    let opened = Arc::new(AtomicUsize::new(0));
+    let parts = (0..4_usize).map(|part| {
+        let opened = Arc::clone(&opened);
+        move || {
+            // Two parts wait for each other; whoever is alone gives up at some time.
+            let (nth, since) = (opened.fetch_add(1, Ordering::SeqCst), Instant::now());
+            while opened.load(Ordering::SeqCst) < nth / 2 * 2 + 2 {
+                assert!(since.elapsed() < Duration::from_secs(20), "part {part} is read alone");
+                std::thread::yield_now();
+            }
+            let id = i64::try_from(part).unwrap();
+            [Ok::<_, Error>(people(id..id + 1, "Ada"))]
+        }
+    });
+    // Whoever looks for rows that are gone reads the state first, and then all parts in threads.
+    let (store, options) = (known(&people(0..4, "Ada")), PlanOptions::default().remove_absent().threads(2));
+    let planned = block_on(plan(Source::parts(parts), &mapping(), &store, &options)).unwrap();
+    assert_eq!(planned.counts().unchanged, 4);
 }
 
 #[test]
