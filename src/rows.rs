@@ -84,7 +84,8 @@ pub trait Rows: Send + Sync {
     /// for a value that the row does not have, which is not [`ValueRef::Null`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if no row can have one of the columns; [`ErrorKind::Source`] if a row cannot be read; and
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if no row can have one of the columns;
+    /// [`ErrorKind::Source`](crate::ErrorKind::Source) if a row cannot be read; and
     /// whatever `row` returns, which ends the visit.
     fn visit(
         &self,
