@@ -27,8 +27,8 @@ use crate::{
 
 /// A chunk of rows that can be read in place.
 ///
-/// A row that has not changed is visited once, for its hash, one that has changed a second time, for its values, and on any
-/// thread. Rows must give the same values each time: the state remembers what was hashed, and the second time's values are sent.
+/// A row is visited for its hash, and once more for its values if it has changed; while rows are looked up one by one, also for
+/// its key before. Any thread may do so. Rows must give the same values each time: the state remembers what was hashed, and the second time's values are sent.
 ///
 /// ```
 /// use std::ops::Range;

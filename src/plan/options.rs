@@ -180,8 +180,8 @@ impl PlanOptions {
     }
 
     /// How many threads compare rows with the state, and decode the parts of a source that has some, from 1 to 256; by default
-    /// as many as the machine has cores. Beside them another one at a time helps to read a big state, or writes a plan's
-    /// temporary file.
+    /// as many as the machine has cores. Beside them another one helps to read a big state, decodes a part while rows are looked
+    /// up one by one, or writes a plan's temporary file.
     ///
     /// They are threads of the plan's own. For rows that are borrowed the caller's thread takes part and waits for the
     /// others; that of rows which come in chunks puts results in order. Either way it lets others have their turn after each

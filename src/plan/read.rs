@@ -253,20 +253,24 @@ mod tests {
             all_differ: false,
         };
         let read = Arc::new(AtomicUsize::new(0));
-        let part = || {
-            let read = Arc::clone(&read);
+        // Reads a part, and wants it no more once so many chunks are read.
+        let read_until = |wanted: usize| {
+            let (mut giver, taken) = handover(WAITING_MAX);
+            let taken = Mutex::new(Some(taken).filter(|_| wanted > 0));
+            let counted = Arc::clone(&read);
             let chunk = move || {
-                read.fetch_add(1, Ordering::Relaxed);
+                if counted.fetch_add(1, Ordering::Relaxed) + 1 == wanted {
+                    taken.lock().unwrap().take();
+                }
                 Ok::<_, std::io::Error>(vec![Record::new().with("id", 1)])
             };
-            Pieces::new(Source::parts([|| iter::repeat_with(chunk).take(500)]), 1).next_part().unwrap()
+            let parts = Source::parts([|| iter::repeat_with(chunk).take(500)]);
+            let part = Pieces::new(parts, 1).next_part().unwrap();
+            read_part(part, &digester, &mut giver).unwrap();
+            read.swap(0, Ordering::Relaxed)
         };
-        let (mut giver, taken) = handover(WAITING_MAX);
-        read_part(part(), &digester, &mut giver).unwrap();
-        assert_eq!(read.swap(0, Ordering::Relaxed), 500);
-
-        drop(taken);
-        read_part(part(), &digester, &mut giver).unwrap();
-        assert_eq!(read.load(Ordering::Relaxed), 0);
+        assert_eq!(read_until(1000), 500);
+        assert_eq!(read_until(7), 7);
+        assert_eq!(read_until(0), 0);
     }
 }

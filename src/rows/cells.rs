@@ -23,6 +23,8 @@ pub(super) struct Cells {
     before: usize,
     values: Vec<Cell>,
     text: String,
+    /// Bytes of the texts that did not fit in there.
+    beside: usize,
     /// Where the text of each row begins in `text`, and at last where the next one will.
     offsets: Vec<i32>,
     /// A bit for each row, the lowest of a byte first, set where there is a text in `text`.
@@ -50,6 +52,7 @@ impl Cells {
             before: 0,
             values: Vec::new(),
             text: String::new(),
+            beside: 0,
             offsets: vec![0],
             texts: Vec::new(),
             has_nulls: false,
@@ -63,6 +66,7 @@ impl Cells {
             before: 0,
             values: Vec::with_capacity(self.values.len()),
             text: String::with_capacity(self.text.len()),
+            beside: 0,
             offsets: Vec::with_capacity(self.offsets.len()),
             texts: Vec::with_capacity(self.texts.len()),
             has_nulls: false,
@@ -133,6 +137,7 @@ impl Cells {
         let cell = match cell {
             Cell::Text if self.text.len() > BYTES_MAX => {
                 let text = self.text.split_off(self.end());
+                self.beside += text.len();
                 Cell::Other(Box::new(Value::Text(text)))
             }
             cell => cell,
@@ -184,9 +189,9 @@ impl Cells {
         written
     }
 
-    /// How long the texts are that lie in one piece.
+    /// How long the texts are, those that do not lie in one piece with the others as well.
     pub(super) fn bytes(&self) -> usize {
-        self.text.len()
+        self.text.len() + self.beside
     }
 }
 

@@ -84,6 +84,11 @@ impl<'c> Cell<'c> {
         cells.set(row, value);
     }
 
+    fn set_json(self, json: Result<serde_json::Value, serde_json::Error>) -> Result<(), Unwritten> {
+        self.set(Value::from_json(json?));
+        Ok(())
+    }
+
     fn nested<J>(self, json: Result<J, serde_json::Error>) -> Result<Nested<'c, J>, Unwritten> {
         Ok(Nested { to: self, json: json? })
     }
@@ -362,9 +367,7 @@ impl<'c> Serializer for Cell<'c> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), Unwritten> {
-        let json = serde_json::to_value(BTreeMap::from([(variant, value)]))?;
-        self.set(Value::from_json(json));
-        Ok(())
+        self.set_json(serde_json::to_value(BTreeMap::from([(variant, value)])))
     }
 
     fn serialize_seq(self, length: Option<usize>) -> Result<List<'c>, Unwritten> {
@@ -461,8 +464,7 @@ macro_rules! nested {
             }
 
             fn end(self) -> Result<(), Unwritten> {
-                self.to.set(Value::from_json(self.json.end()?));
-        Ok(())
+                self.to.set_json(self.json.end())
             }
         }
     )*};
@@ -487,8 +489,7 @@ impl<J: SerializeMap<Ok = serde_json::Value, Error = serde_json::Error>> Seriali
     }
 
     fn end(self) -> Result<(), Unwritten> {
-        self.to.set(Value::from_json(self.json.end()?));
-        Ok(())
+        self.to.set_json(self.json.end())
     }
 }
 

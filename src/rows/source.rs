@@ -83,7 +83,7 @@ impl<'a> Source<'a> {
                     break;
                 }
             }
-            finished(chunk.take())
+            finished(chunk.take()).map(Ok)
         })
     }
 
@@ -102,8 +102,7 @@ impl<'a> Source<'a> {
                     break;
                 }
             }
-            let rows_now = Some(chunk.take()).filter(|chunk| !chunk.is_empty());
-            Ok(rows_now.map(|now| (Arc::new(now) as Arc<dyn Rows>, (rows, chunk))))
+            Ok(finished(chunk.take()).map(|finished| (finished, (rows, chunk))))
         });
         Self(Feed::Owned(chunks.boxed()))
     }
@@ -142,7 +141,7 @@ impl<'a> Source<'a> {
                     break;
                 }
             }
-            finished(chunk.take())
+            finished(chunk.take()).map(Ok)
         })
     }
 
@@ -158,9 +157,9 @@ impl<'a> Source<'a> {
     /// gives its chunks, one after the other.
     ///
     /// A part is decoded by the thread that compares its rows, so that they are still near: chunks of some thousand rows do
-    /// best. Several parts are read at once ([`PlanOptions::threads`](crate::PlanOptions::threads)), and rows count in the order
+    /// best. While rows are still looked up one by one, as the first ones are, it has a thread of its own. Several parts are read at once ([`PlanOptions::threads`](crate::PlanOptions::threads)), and rows count in the order
     /// of the parts. How far one part may be ahead of those before it is limited, so they should not have many more than a
-    /// hundred thousand rows.
+    /// hundred thousand rows. The error of a chunk becomes the cause of the plan's: it should not quote rows.
     ///
     /// ```
     /// use reverse_etl::{Record, Source};
@@ -238,8 +237,8 @@ fn shared<R: Rows + 'static>(chunk: std::result::Result<R, impl Into<BoxError>>)
 }
 
 /// A chunk to hand out, unless it is empty: then the source is at its end.
-fn finished<R: Rows + 'static>(chunk: R) -> Option<Result<Arc<dyn Rows>>> {
-    (!chunk.is_empty()).then(|| Ok(Arc::new(chunk) as Arc<dyn Rows>))
+fn finished<R: Rows + 'static>(chunk: R) -> Option<Arc<dyn Rows>> {
+    (!chunk.is_empty()).then(|| Arc::new(chunk) as Arc<dyn Rows>)
 }
 
 /// Writes a row into a chunk.
@@ -264,7 +263,10 @@ mod tests {
     use super::*;
     use crate::{
         Record, Value,
-        rows::{Piece, Pieces, cells::ROWS_MAX},
+        rows::{
+            Piece, Pieces,
+            cells::{BYTES_MAX, ROWS_MAX},
+        },
     };
 
     /// Every row's values of `columns` as JSON, absent ones as `-`.
@@ -393,6 +395,24 @@ mod tests {
             visited.unwrap();
         }
         assert_eq!(read, ROWS_MAX * 2);
+    }
+
+    #[test]
+    fn a_chunk_has_no_more_rows_than_fit_into_memory_whether_their_texts_lie_in_one_piece_or_not() {
+        let long = || "x".repeat(BYTES_MAX * 2 / 3);
+        let by_serde = Source::iter((0..5).map(|_| Record::new().with("a", long())));
+        let text = Source::text(
+            ["a"],
+            (0..5).map(|_| Ok::<_, std::io::Error>([long()].iter().collect::<csv::StringRecord>())),
+        );
+        for source in [by_serde, text] {
+            let mut pieces = Pieces::new(source, ROWS_MAX);
+            let mut sizes = Vec::new();
+            while let Some(piece) = block_on(pieces.next()) {
+                sizes.push(piece.unwrap().range.len());
+            }
+            assert_eq!(sizes, [2, 2, 1]);
+        }
     }
 
     #[test]
