@@ -102,34 +102,45 @@ impl fmt::Debug for Secret {
 }
 
 /// The keyed hash of a row's key: how the state names a row.
+// Halves lie beside a fingerprint without the gap that a `u128` would leave.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyHash(u128);
+pub struct KeyHash {
+    upper: u64,
+    lower: u64,
+}
 
 impl KeyHash {
     /// The hash from the 16 bytes that [`to_bytes`](Self::to_bytes) gave.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(u128::from_be_bytes(bytes))
+        Self::from_u128(u128::from_be_bytes(bytes))
     }
 
     /// The hash as 16 bytes, whose order as bytes is the order of hashes.
     pub fn to_bytes(self) -> [u8; 16] {
-        self.0.to_be_bytes()
+        self.to_u128().to_be_bytes()
     }
 
     /// The hash as a number.
     pub fn to_u128(self) -> u128 {
-        self.0
+        u128::from(self.upper) << 64 | u128::from(self.lower)
+    }
+
+    /// The half that comes first in the order of hashes.
+    #[inline]
+    pub(crate) fn upper(self) -> u64 {
+        self.upper
     }
 
     /// The hash from the number that [`to_u128`](Self::to_u128) gave.
+    #[expect(clippy::cast_possible_truncation, reason = "each half is taken on its own")]
     pub const fn from_u128(number: u128) -> Self {
-        Self(number)
+        Self { upper: (number >> 64) as u64, lower: number as u64 }
     }
 }
 
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        write!(f, "{:032x}", self.to_u128())
     }
 }
 
@@ -212,7 +223,7 @@ impl Fingerprinter {
     /// The hash of a key of which these are the bytes.
     #[inline]
     pub(crate) fn key_of(&self, canonical: &[u8]) -> KeyHash {
-        KeyHash(self.key.hash(canonical).as_u128())
+        KeyHash::from_u128(self.key.hash(canonical).as_u128())
     }
 
     /// The fingerprint of a row's pairs, pushed in ascending order of slots.

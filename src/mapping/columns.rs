@@ -93,7 +93,7 @@ impl<'r> Hasher<'r> {
         for (hashes, start) in hashes.chunks_mut(Sheet::ROWS).zip((0..).step_by(Sheet::ROWS)) {
             self.sheet.fill(&columns, start..start + hashes.len());
             for (row, hashed) in hashes.iter_mut().enumerate().filter(|(_, hashed)| !hashed.is_none()) {
-                hashed.print = self.mapper.prints().row_of(self.sheet.row(row)).to_u64();
+                hashed.print = self.mapper.prints().row_of(self.sheet.row(row));
             }
         }
         Ok(hashes)

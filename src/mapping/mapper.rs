@@ -128,7 +128,7 @@ impl Mapper {
     /// The hash of a key in canonical form, of a row whose fingerprint is not known yet.
     #[inline]
     pub(super) fn hashed_key(&self, canonical: &[u8]) -> Hashed {
-        Hashed::new(self.prints.key_of(canonical), RowFingerprint::MISSING)
+        Hashed { key: self.prints.key_of(canonical), print: RowFingerprint::MISSING }
     }
 
     /// The hash of a row's key, of a row whose fingerprint is not known yet.
@@ -156,7 +156,7 @@ impl Mapper {
         scratch: &mut Pairs,
     ) -> std::result::Result<Hashed, Invalid> {
         let hashed = self.hash_key(values)?;
-        Ok(Hashed { print: self.row(values, scratch)?.to_u64(), ..hashed })
+        Ok(Hashed { print: self.row(values, scratch)?, ..hashed })
     }
 
     /// The same of a record, whose values are got by the place of their column.
@@ -182,7 +182,7 @@ impl Mapper {
                 value => taken.push(*slot, Some(&value.map(Value::as_ref)), scratch)?,
             }
         }
-        Ok(Hashed { print: self.prints.row(scratch).to_u64(), ..hashed })
+        Ok(Hashed { print: self.prints.row(scratch), ..hashed })
     }
 
     /// The row's fingerprint, put together in `scratch`.

@@ -111,9 +111,9 @@ impl Digester {
             Ok(key) => Key::new(key),
             Err(reason) => return Other::Invalid(None, reason),
         };
-        let hash = hashed.map_or_else(|| self.mapper.prints().key(key.as_str()), Hashed::key_hash);
+        let hash = hashed.map_or_else(|| self.mapper.prints().key(key.as_str()), |hashed| hashed.key);
         let keyed = Keyed { key, hash, place: self.index.find(hash) };
-        let print = hashed.map_or_else(|| self.mapper.row(values, pairs), |hashed| Ok(hashed.fingerprint()));
+        let print = hashed.map_or_else(|| self.mapper.row(values, pairs), |hashed| Ok(hashed.print));
         match print.and_then(|print| Ok((print, self.mapper.mapped(values, pairs)?))) {
             Ok((print, mapped)) => Other::Differs(Box::new(Differing { keyed, print, mapped })),
             Err(reason) => Other::Invalid(Some(keyed), reason),
@@ -125,7 +125,7 @@ impl Digester {
         let mut hashes = Vec::with_capacity(range.len());
         let key = self.mapper.columns().get(..1).unwrap_or_default();
         rows.visit(key, range, &mut |values| {
-            hashes.extend(self.mapper.hash_key(values).map(|hashed: Hashed| hashed.key_hash()));
+            hashes.extend(self.mapper.hash_key(values).map(|hashed| hashed.key));
             Ok(())
         })?;
         Ok(hashes)

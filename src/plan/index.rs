@@ -22,7 +22,7 @@ const AT_ONCE: usize = 256;
 /// computed. Key hashes as such are asked for rows that differ.
 #[derive(Debug)]
 pub(super) struct Index {
-    keys: Vec<[u64; 2]>,
+    keys: Vec<KeyHash>,
     lines: Vec<Line>,
     lines_wanted: usize,
     /// Blends that had no room in their lines.
@@ -66,7 +66,7 @@ pub(super) struct IndexBuilder {
     keys: Option<KeysThread>,
     /// The rows that came in order, and the key of the last of them.
     count: usize,
-    last: Option<[u64; 2]>,
+    last: Option<KeyHash>,
     /// Rows that came after one that stands behind them.
     late: Vec<Hashed>,
 }
@@ -85,13 +85,13 @@ impl IndexBuilder {
     pub(super) async fn extend(&mut self, rows: Rows) -> Result<()> {
         let are_here = self.keys.is_none();
         for (key, print) in &rows {
-            let row = Hashed::new(*key, *print);
-            if is_next(self.last.as_ref(), &row.key) {
+            let row = Hashed { key: *key, print: *print };
+            if is_next(self.last.as_ref(), key) {
                 self.index.put(self.count, row);
                 self.count += 1;
-                self.last = Some(row.key);
+                self.last = Some(*key);
                 if are_here {
-                    self.index.keys.push(row.key);
+                    self.index.keys.push(*key);
                 }
             } else {
                 self.late.push(row);
@@ -141,7 +141,7 @@ impl Index {
 
     /// An index of these rows, which are in order.
     pub(super) fn of(rows: &[(KeyHash, RowFingerprint)]) -> Result<Self> {
-        Self::of_sorted(rows.iter().map(|(key, print)| Hashed::new(*key, *print)).collect())
+        Self::of_sorted(rows.iter().map(|(key, print)| Hashed { key: *key, print: *print }).collect())
     }
 
     fn of_sorted(rows: Vec<Hashed>) -> Result<Self> {
@@ -183,7 +183,6 @@ impl Index {
 
     /// Where the row of a key stands.
     pub(super) fn find(&self, key: KeyHash) -> Option<Place> {
-        let Hashed { key, .. } = Hashed::new(key, RowFingerprint::LOAD);
         let line = self.line(key);
         let start = self.lines.get(line)?.start();
         let end = self.lines.get(line + 1).map_or(self.keys.len(), Line::start);
@@ -225,9 +224,9 @@ impl Index {
 
     /// The number of the line to which a key belongs.
     #[inline]
-    fn line(&self, key: [u64; 2]) -> usize {
+    fn line(&self, key: KeyHash) -> usize {
         // The upper half of the product is less than the number of lines.
-        usize::try_from((u128::from(key[0]) * self.lines_wanted as u128) >> 64).unwrap_or(usize::MAX)
+        usize::try_from((u128::from(key.upper()) * self.lines_wanted as u128) >> 64).unwrap_or(usize::MAX)
     }
 
     /// The row that is the `at`th.
@@ -246,8 +245,8 @@ impl Index {
 
     /// The row at a place; an index of another state may not have it.
     pub(super) fn row(&self, place: Place) -> (KeyHash, RowFingerprint) {
-        let row = self.hashed(place.at());
-        (row.key_hash(), row.fingerprint())
+        let Hashed { key, print } = self.hashed(place.at());
+        (key, print)
     }
 
     pub(super) fn print(&self, place: Place) -> RowFingerprint {
@@ -289,8 +288,8 @@ impl Seen {
             })
         });
         places.take_while(|at| *at < index.len()).map(|at| {
-            let row = index.hashed(at);
-            (row.key_hash(), row.fingerprint())
+            let Hashed { key, print } = index.hashed(at);
+            (key, print)
         })
     }
 }
@@ -350,8 +349,8 @@ mod tests {
         let asked: Vec<_> = (1..=2000)
             .map(|number| match number % 4 {
                 0 => Hashed::NONE,
-                1 => Hashed::new(row(number).0, RowFingerprint::from_u64(number + 1)),
-                _ => Hashed::new(row(number).0, row(number).1),
+                1 => Hashed { key: row(number).0, print: RowFingerprint::from_u64(number + 1) },
+                _ => Hashed { key: row(number).0, print: row(number).1 },
             })
             .collect();
         let mut places = Vec::new();

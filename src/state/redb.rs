@@ -47,13 +47,13 @@ const FORMAT_NUMBER: u32 = 1;
 const RECENT_ROWS: &str = "recent";
 
 /// About so many rows are in one chunk of a scan.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 8 * 1024;
 /// The most chunks of a scan, whatever the header says of the rows.
 const RANGES_MAX: usize = 1 << 16;
 /// Chunks of a scan that are read at once.
 const CHUNKS_AT_ONCE: usize = 8;
-/// Bytes of pages that a handle keeps in memory. All inner pages of ten million rows fit; a run goes through the rows
-/// in the order of the file, so more would not help it.
+/// Bytes of pages that a handle keeps in memory. The inner pages of ten million rows fit, or nearly so if the state keeps their
+/// keys; a run goes through the rows in the order of the file, so more would not help it.
 const CACHE: usize = 16 * 1024 * 1024;
 
 /// How often, and after which pause, a reader looks again at a file that another process is just repairing.

@@ -12,7 +12,7 @@ use futures::{
 
 use crate::{
     Result,
-    fingerprint::{Hashed, KeyHash, RowFingerprint},
+    fingerprint::{KeyHash, RowFingerprint},
     handover::ended,
 };
 
@@ -28,7 +28,7 @@ pub(super) type Rows = Vec<(KeyHash, RowFingerprint)>;
 /// Takes the keys of rows that come in order.
 pub(super) struct KeysThread {
     rows: mpsc::Sender<Rows>,
-    keys: oneshot::Receiver<Vec<[u64; 2]>>,
+    keys: oneshot::Receiver<Vec<KeyHash>>,
 }
 
 impl KeysThread {
@@ -38,8 +38,7 @@ impl KeysThread {
         let (done, keys) = oneshot::channel();
         let work = move || {
             let mut keys = Vec::with_capacity(count);
-            for (key, print) in block_on_stream(rows).flatten() {
-                let Hashed { key, .. } = Hashed::new(key, print);
+            for (key, _) in block_on_stream(rows).flatten() {
                 if is_next(keys.last(), &key) {
                     keys.push(key);
                 }
@@ -56,13 +55,13 @@ impl KeysThread {
         self.rows.send(rows).await.map_err(|_| ended())
     }
 
-    pub(super) async fn finish(self) -> Result<Vec<[u64; 2]>> {
+    pub(super) async fn finish(self) -> Result<Vec<KeyHash>> {
         drop(self.rows);
         self.keys.await.map_err(|_| ended())
     }
 }
 
 /// Whether a row of this key comes in order.
-pub(super) fn is_next(last: Option<&[u64; 2]>, key: &[u64; 2]) -> bool {
+pub(super) fn is_next(last: Option<&KeyHash>, key: &KeyHash) -> bool {
     last.is_none_or(|last| last < key)
 }

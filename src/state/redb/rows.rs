@@ -12,6 +12,8 @@
 //! commit that gives the state back empties the journal. So a commit costs what its own rows cost, however many rows the
 //! state has.
 
+use std::ops::Bound;
+
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
 use super::blocks::{self, ColdBlock, HotBlock, Row, WholeBlock};
@@ -54,7 +56,11 @@ pub(super) enum Failure {
 
 impl<E: Into<redb::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Engine(error.into())
+        match error.into() {
+            // What is written between two keys was found there, so they are in order but in a file that was altered.
+            redb::Error::UnorderedKey => Self::Damaged,
+            error => Self::Engine(error),
+        }
     }
 }
 
@@ -634,18 +640,24 @@ impl Tables<'_> {
         }
         // If none of its rows is left, its keys belong into the next block.
         self.hot.remove(upper)?;
+        let Some(first) = rows.first() else { return Ok(()) };
+        // Blocks that go into one gap fill the engine's inner pages. Inserted one by one they would leave them half empty.
+        let mut hot = self.hot.lower_bound_mut(Bound::Included(first.key))?;
+        let mut cold = self.cold.lower_bound_mut(Bound::Included(first.key))?;
         for range in blocks::hot_ranges(&rows, *upper == u128::MAX) {
             let is_last = range.end == rows.len();
             let rows = &rows[range];
             let Some(last) = rows.last() else { continue };
-            self.hot.insert(if is_last { *upper } else { last.key }, &*blocks::hot_block(rows))?;
+            hot.insert_before(if is_last { *upper } else { last.key }, &*blocks::hot_block(rows))?;
             for range in blocks::cold_ranges(rows) {
                 let rows = &rows[range];
                 if let Some(last) = rows.last() {
-                    self.cold.insert(last.key, &*blocks::cold_block(rows))?;
+                    cold.insert_before(last.key, &*blocks::cold_block(rows))?;
                 }
             }
         }
+        hot.close()?;
+        cold.close()?;
         Ok(())
     }
 }
