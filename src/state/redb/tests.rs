@@ -226,13 +226,9 @@ fn a_scan_sees_one_state_and_survives_the_end_of_the_run() {
 
 #[test]
 fn chunks_of_a_scan_cover_every_key_hash_once_whatever_the_header_says() {
-    for (rows, chunk, count) in [
-        (0, CHUNK, 1),
-        (999, 1000, 1),
-        (1000, 1000, 2),
-        (1 << 24, 1 << 16, 512),
-        (u64::MAX, 1, RANGES_MAX),
-    ] {
+    for (rows, chunk, count) in
+        [(0, CHUNK, 1), (999, 1000, 1), (1000, 1000, 2), (1 << 24, 1 << 16, 512), (u64::MAX, 1, RANGES_MAX)]
+    {
         let ranges = ranges(rows, chunk);
         assert_eq!(ranges.len(), count, "{rows} rows");
         assert_eq!((*ranges[0].start(), *ranges[count - 1].end()), (0, u128::MAX));
