@@ -3,13 +3,13 @@
 //! A mapping is bound to a destination before it is used: then each field has a kind, and each value is converted to
 //! its canonical form, or its row is invalid. A mapping that is not bound takes every value that JSON can carry.
 
-mod columns;
+mod hasher;
 mod mapper;
 mod packed;
 
 use std::{fmt, sync::Arc};
 
-pub(crate) use columns::Hasher;
+pub(crate) use hasher::Hasher;
 pub(crate) use mapper::{Invalid, Mapped, Mapper};
 pub(crate) use packed::PackedValues;
 

@@ -174,9 +174,14 @@ impl Rows for Vec<Record> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl<R: Rows + ?Sized> Rows for &R {
     fn len(&self) -> usize {
         (**self).len()
+    }
+
+    fn is_empty(&self) -> bool {
+        (**self).is_empty()
     }
 
     fn visit(

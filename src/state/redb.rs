@@ -6,14 +6,14 @@
 //! trace, and works beside a writer.
 
 mod blocks;
+mod fault;
 mod rows;
+mod scan;
 
 use std::{
     fmt,
     fs::{self, File},
     io,
-    ops::RangeInclusive,
-    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     thread,
@@ -23,13 +23,17 @@ use std::{
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream, stream::BoxStream};
 use redb::{
-    Builder, CommitError, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
-    ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError, TransactionError,
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
+    ReadableTable, TableDefinition,
 };
 
-use self::rows::{Hot, RecentKeys, RecentRows, RowsMax};
+use self::{
+    fault::{Fault, caught, damaged, explain, folder_exists, is_missing, not_created, unusable},
+    rows::{RecentKeys, RecentRows, RowsMax},
+    scan::{CHUNK, CHUNKS_AT_ONCE, Scan},
+};
 use crate::{
-    BoxError, Error, ErrorKind, Result,
+    Error, ErrorKind, Result,
     fingerprint::{KeyHash, RowFingerprint},
     host::{Host, SystemHost},
     state::{
@@ -46,12 +50,6 @@ const FORMAT_NUMBER: u32 = 1;
 /// What is known of the recent rows.
 const RECENT_ROWS: &str = "recent";
 
-/// About so many rows are in one chunk of a scan.
-const CHUNK: usize = 8 * 1024;
-/// The most chunks of a scan, whatever the header says of the rows.
-const RANGES_MAX: usize = 1 << 16;
-/// Chunks of a scan that are read at once.
-const CHUNKS_AT_ONCE: usize = 8;
 /// Bytes of pages that a handle keeps in memory. The inner pages of ten million rows fit, or nearly so if the state keeps their
 /// keys; a run goes through the rows in the order of the file, so more would not help it.
 const CACHE: usize = 16 * 1024 * 1024;
@@ -108,18 +106,6 @@ struct Inner {
     rows_to_journaled: u64,
     /// Rows in one chunk of a scan, about.
     chunk: usize,
-}
-
-/// Why something was not done.
-enum Fault {
-    /// The engine failed.
-    Engine(redb::Error),
-    /// The engine panicked, as it does on some files that something else has changed.
-    Panicked,
-    /// The engine gave something that is no row.
-    Damaged,
-    /// An error that already says what to do.
-    Told(Error),
 }
 
 /// Looks rows up in one state of the file, knowing perhaps where its recent rows are.
@@ -227,7 +213,7 @@ impl RedbStore {
                 if matches!(fault, Fault::Panicked) {
                     *locked(&inner.reader) = None;
                 }
-                inner.explain(fault)
+                explain(&inner.path, fault)
             })
         };
         match tokio::runtime::Handle::try_current() {
@@ -274,12 +260,9 @@ impl PriorState for RedbStore {
             let Some(state) = inner.begin(Look::Kept)? else { return Ok(None) };
             let meta = state.open_table(META)?;
             let Some(header) = inner.header(&meta)? else { return Ok(None) };
-            let ranges = ranges(header.rows, inner.chunk);
             let recent = recent_rows(&meta)?;
-            let keys = RecentKeys::with_room(recent.count.saturating_add(recent.journaled));
-            let found = Mutex::new(Found { keys, left: ranges.len() });
-            let journal = rows::journal(&state)?;
-            Ok(Some((Arc::new(Scan { state, journal, moment: Moment::of(&header), found }), ranges)))
+            let (scan, ranges) = Scan::begin(state, &header, &recent, inner.chunk)?;
+            Ok(Some((Arc::new(scan), ranges)))
         });
         let chunks = begun.map(move |begun| match begun {
             Ok(Some((scan, ranges))) => stream::iter(ranges)
@@ -293,42 +276,6 @@ impl PriorState for RedbStore {
             Err(error) => stream::iter([Err(error)]).boxed(),
         });
         chunks.flatten_stream().boxed()
-    }
-}
-
-/// A scan of all rows.
-struct Scan {
-    state: ReadTransaction,
-    journal: Vec<Hot>,
-    moment: Moment,
-    found: Mutex<Found>,
-}
-
-/// What a scan has found so far.
-struct Found {
-    keys: RecentKeys,
-    /// Chunks that are not read yet.
-    left: usize,
-}
-
-impl Scan {
-    fn chunk(
-        &self,
-        range: &RangeInclusive<u128>,
-        inner: &Inner,
-    ) -> Result<Vec<(KeyHash, RowFingerprint)>, Fault> {
-        let mut recent_keys = Vec::new();
-        let rows = rows::scan(&self.state, &self.journal, *range.start(), *range.end(), &mut recent_keys)?;
-        let mut found = locked(&self.found);
-        for key in recent_keys {
-            found.keys.insert(key);
-        }
-        found.left -= 1;
-        if found.left == 0 {
-            let keys = std::mem::replace(&mut found.keys, RecentKeys::with_room(0));
-            *locked(&inner.recent_keys) = Some((self.moment, Arc::new(keys)));
-        }
-        Ok(rows)
     }
 }
 
@@ -358,17 +305,6 @@ impl StateStore for RedbStore {
 enum Look {
     Anew,
     Kept,
-}
-
-/// All key hashes, in stretches that have about a chunk's rows each: a hash is as likely as any other.
-fn ranges(rows: u64, chunk: usize) -> Vec<RangeInclusive<u128>> {
-    let bits = (rows / chunk as u64).checked_ilog2().map_or(0, |bits| bits + 1).min(RANGES_MAX.ilog2());
-    let width = u128::MAX >> bits;
-    let range = |number: u128| {
-        let start = number << (128 - bits).min(127);
-        start..=start + width
-    };
-    (0..1 << bits).map(range).collect()
 }
 
 fn engine() -> Builder {
@@ -473,7 +409,7 @@ impl Inner {
                     self.path.display()
                 ),
             ))),
-            _ => Err(Fault::Told(self.damaged(None))),
+            _ => Err(Fault::Told(damaged(&self.path, None))),
         }
     }
 
@@ -483,7 +419,7 @@ impl Inner {
     ) -> Result<Option<Header>, Fault> {
         let bytes = meta.get(HEADER)?;
         let header = bytes.map(|bytes| Header::from_bytes(bytes.value())).transpose();
-        header.map_err(|error| Fault::Told(self.damaged(Some(error.into()))))
+        header.map_err(|error| Fault::Told(damaged(&self.path, Some(error.into()))))
     }
 
     /// Where the recent rows of this state are, if a scan has found that out and nothing was committed since.
@@ -512,7 +448,7 @@ impl Inner {
                 Some(opened) => opened,
                 None if self.create(commit, leased)? => return Ok(()),
                 // Another process made the file in this very moment.
-                None => self.open_writer()?.ok_or_else(|| Fault::Told(self.damaged(None)))?,
+                None => self.open_writer()?.ok_or_else(|| Fault::Told(damaged(&self.path, None)))?,
             };
             self.keep(opened);
         }
@@ -546,7 +482,7 @@ impl Inner {
         let Some(folder) = self.path.parent() else { return Ok(false) };
         // Made with mode 0600 on Unix, and removed again when it is dropped before it got its name.
         let draft = tempfile::Builder::new().prefix(".state-").suffix(".new").tempfile_in(folder);
-        let draft = draft.map_err(|error| Fault::Told(self.not_created(error)))?.into_temp_path();
+        let draft = draft.map_err(|error| Fault::Told(not_created(&self.path, error)))?.into_temp_path();
         let before = *leased;
         let writer = engine().create(&draft)?;
         self.write(&writer, commit, leased)?;
@@ -556,7 +492,7 @@ impl Inner {
                 *leased = before;
                 return Ok(false);
             }
-            Err(error) => return Err(Fault::Told(self.not_created(error.error))),
+            Err(error) => return Err(Fault::Told(not_created(&self.path, error.error))),
         }
         // The name is durable only once its directory is.
         if cfg!(unix) {
@@ -635,148 +571,11 @@ impl Inner {
         let state = engine().open_read_only(&self.path).ok()?.begin_read().ok()?;
         self.header(&state.open_table(META).ok()?).ok()??.lease
     }
-
-    fn damaged(&self, source: Option<BoxError>) -> Error {
-        let error = Error::new(
-            ErrorKind::StateDamaged,
-            format!(
-                "the state {} cannot be read: it was cut, altered, or never was a state; move it away: the next run then sends every row",
-                self.path.display()
-            ),
-        );
-        match source {
-            Some(source) => error.with_source(source),
-            None => error,
-        }
-    }
-
-    fn not_created(&self, error: io::Error) -> Error {
-        Error::new(
-            ErrorKind::Io,
-            format!(
-                "the state {} cannot be created: see that its directory is writable and has room",
-                self.path.display()
-            ),
-        )
-        .with_source(error)
-    }
-
-    fn explain(&self, fault: Fault) -> Error {
-        use redb::Error as E;
-
-        let error = match fault {
-            Fault::Told(error) => return error,
-            Fault::Panicked | Fault::Damaged => return self.damaged(None),
-            Fault::Engine(error) => error,
-        };
-        let (kind, text) = match &error {
-            // Cut, or no file of the engine at all.
-            E::Io(io) if matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) => {
-                return self.damaged(Some(error.into()));
-            }
-            // A lock is poisoned where the engine has panicked before.
-            E::Corrupted(_)
-            | E::LockPoisoned(_)
-            | E::UpgradeRequired(_)
-            | E::TableDoesNotExist(_)
-            | E::TableIsMultimap(_)
-            | E::TableTypeMismatch { .. }
-            | E::TypeDefinitionChanged { .. } => return self.damaged(Some(error.into())),
-            E::DatabaseAlreadyOpen => {
-                (ErrorKind::Busy, "is held by another process that lets nobody read: wait for its end")
-            }
-            E::LockProtocolMismatch => (
-                ErrorKind::Busy,
-                "is held by a process with another version of the engine: wait for its end, or build both with one",
-            ),
-            E::Unsupported => (
-                ErrorKind::Io,
-                "lies on a file system that cannot lock ranges of a file: move it to a local disk",
-            ),
-            _ => (
-                ErrorKind::Io,
-                "cannot be read or written: see that the file may be read and written and that the disk has room",
-            ),
-        };
-        Error::new(kind, format!("the state {} {text}", self.path.display())).with_source(error)
-    }
-}
-
-impl From<rows::Failure> for Fault {
-    fn from(failure: rows::Failure) -> Self {
-        match failure {
-            rows::Failure::Engine(error) => Self::Engine(error),
-            rows::Failure::Damaged => Self::Damaged,
-        }
-    }
-}
-
-impl From<DatabaseError> for Fault {
-    fn from(error: DatabaseError) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
-impl From<TransactionError> for Fault {
-    fn from(error: TransactionError) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
-impl From<TableError> for Fault {
-    fn from(error: TableError) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
-impl From<StorageError> for Fault {
-    fn from(error: StorageError) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
-impl From<CommitError> for Fault {
-    fn from(error: CommitError) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
-/// The engine trusts a file that was closed in good order, and its documentation says that it may panic if that file
-/// was altered since. To check every page first would cost a full read at each start, so a panic is taken for what it
-/// says about the file. A reader is not used again after one, and a commit that fails closes the writer.
-fn caught<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Fault::Panicked))
 }
 
 // What these locks guard is replaced whole, so a panic under one leaves nothing half done.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn is_missing(error: &DatabaseError) -> bool {
-    matches!(error, DatabaseError::Storage(StorageError::Io(error)) if error.kind() == io::ErrorKind::NotFound)
-}
-
-/// A directory that is gone, as that of a disk which is not mounted, must not pass for a state that is empty.
-fn folder_exists(path: &Path) -> Result<()> {
-    if path.parent().is_some_and(Path::is_dir) {
-        return Ok(());
-    }
-    Err(Error::config(format!(
-        "the state {} is to lie in a directory that does not exist: create the directory, or correct the path",
-        path.display()
-    )))
-}
-
-fn unusable(path: &Path, error: io::Error) -> Error {
-    Error::new(
-        ErrorKind::Io,
-        format!(
-            "the state {} cannot be reached: check the path and the rights on its directories",
-            path.display()
-        ),
-    )
-    .with_source(error)
 }
 
 #[cfg(test)]

@@ -225,18 +225,6 @@ fn a_scan_sees_one_state_and_survives_the_end_of_the_run() {
 }
 
 #[test]
-fn chunks_of_a_scan_cover_every_key_hash_once_whatever_the_header_says() {
-    for (rows, chunk, count) in
-        [(0, CHUNK, 1), (999, 1000, 1), (1000, 1000, 2), (1 << 24, 1 << 16, 512), (u64::MAX, 1, RANGES_MAX)]
-    {
-        let ranges = ranges(rows, chunk);
-        assert_eq!(ranges.len(), count, "{rows} rows");
-        assert_eq!((*ranges[0].start(), *ranges[count - 1].end()), (0, u128::MAX));
-        assert!(ranges.windows(2).all(|pair| *pair[0].end() + 1 == *pair[1].start()));
-    }
-}
-
-#[test]
 fn a_second_handle_is_told_who_holds_the_state_until_the_lease_is_given_back() {
     let place = Place::new();
     let (first, second, holder) = (place.open(), place.open(), run());

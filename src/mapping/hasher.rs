@@ -1,4 +1,4 @@
-//! Columns: the hashes of many rows at once, for a source that has its texts column by column.
+//! Hasher: the hashes of many rows at once, column by column where a source has its texts so.
 
 use std::ops::Range;
 
