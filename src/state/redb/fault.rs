@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
+use redb::{DatabaseError, StorageError};
 
 use super::rows;
 use crate::{BoxError, Error, ErrorKind, Result};
@@ -32,32 +32,8 @@ impl From<rows::Failure> for Fault {
     }
 }
 
-impl From<DatabaseError> for Fault {
-    fn from(error: DatabaseError) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
-impl From<TransactionError> for Fault {
-    fn from(error: TransactionError) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
-impl From<TableError> for Fault {
-    fn from(error: TableError) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
-impl From<StorageError> for Fault {
-    fn from(error: StorageError) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
-impl From<CommitError> for Fault {
-    fn from(error: CommitError) -> Self {
+impl<E: Into<redb::Error>> From<E> for Fault {
+    fn from(error: E) -> Self {
         Self::Engine(error.into())
     }
 }
