@@ -28,7 +28,8 @@ use crate::{
 /// A chunk of rows that can be read in place.
 ///
 /// A row is visited for its hash, and once more for its values if it has changed; while rows are looked up one by one, also for
-/// its key before. Any thread may do so. Rows must give the same values each time: the state remembers what was hashed, and the second time's values are sent.
+/// its key before. Any thread may do so. Rows must give the same values each time: the state remembers what was hashed, and the
+/// second time's values are sent.
 ///
 /// ```
 /// use std::ops::Range;

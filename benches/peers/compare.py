@@ -24,6 +24,7 @@ The ways of DuckDB differ in what is kept of the rows of before:
 """
 
 import argparse
+import errno
 import json
 import os
 import statistics
@@ -148,7 +149,9 @@ def pieces(file):
         while True:
             try:
                 at = os.lseek(opened.fileno(), at, os.SEEK_DATA)
-            except OSError:
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
                 return  # there is nothing behind
             end = os.lseek(opened.fileno(), at, os.SEEK_HOLE)
             os.lseek(opened.fileno(), at, os.SEEK_SET)
