@@ -158,8 +158,9 @@ impl<'a> Source<'a> {
     ///
     /// A part is decoded by the thread that compares its rows, so that they are still near: chunks of some thousand rows do
     /// best. While rows are still looked up one by one, as the first ones are, it has a thread of its own. Several parts are
-    /// read at once ([`PlanOptions::threads`](crate::PlanOptions::threads)), and rows count in the order of the parts. How far one part may be ahead of those before it is limited, so they should not have many more than a
-    /// hundred thousand rows. The error of a chunk becomes the cause of the plan's: it should not quote rows.
+    /// read at once ([`PlanOptions::threads`](crate::PlanOptions::threads)), and rows count in the order of the parts. How
+    /// far one part may be ahead of those before it is limited, so they should not have many more than a hundred thousand rows.
+    /// The error of a chunk becomes the cause of the plan's: it should not quote rows.
     ///
     /// ```
     /// use reverse_etl::{Record, Source};
