@@ -109,7 +109,7 @@ struct Inner {
 }
 
 /// Looks rows up in one state of the file, knowing perhaps where its recent rows are.
-type LookUp<W, T> = fn(&ReadTransaction, &[W], Option<&RecentKeys>) -> rows::Result<Vec<Option<T>>>;
+type LookUp<W, T> = fn(&ReadTransaction, &[W], Option<&RecentKeys>) -> Result<Vec<Option<T>>, Fault>;
 
 impl RedbStore {
     /// The state in the file at `path`, which need not exist yet.
@@ -195,7 +195,7 @@ impl RedbStore {
         self.blocking(move |inner| {
             let rows = inner.read(Look::Kept, |state| {
                 let recent_keys = inner.recent_keys(state)?;
-                Ok(look(state, &wanted, recent_keys.as_deref())?)
+                look(state, &wanted, recent_keys.as_deref())
             })?;
             Ok(rows.unwrap_or_else(|| wanted.iter().map(|_| None).collect()))
         })

@@ -8,7 +8,6 @@ use std::{
 
 use redb::{DatabaseError, StorageError};
 
-use super::rows;
 use crate::{BoxError, Error, ErrorKind, Result};
 
 /// Why something was not done.
@@ -23,18 +22,13 @@ pub(super) enum Fault {
     Told(Error),
 }
 
-impl From<rows::Failure> for Fault {
-    fn from(failure: rows::Failure) -> Self {
-        match failure {
-            rows::Failure::Engine(error) => Self::Engine(error),
-            rows::Failure::Damaged => Self::Damaged,
-        }
-    }
-}
-
 impl<E: Into<redb::Error>> From<E> for Fault {
     fn from(error: E) -> Self {
-        Self::Engine(error.into())
+        match error.into() {
+            // What is written between two keys was found there, so they are in order but in a file that was altered.
+            redb::Error::UnorderedKey => Self::Damaged,
+            error => Self::Engine(error),
+        }
     }
 }
 

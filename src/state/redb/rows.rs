@@ -16,7 +16,10 @@ use std::ops::Bound;
 
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
-use super::blocks::{self, ColdBlock, HotBlock, Row, WholeBlock};
+use super::{
+    blocks::{self, ColdBlock, HotBlock, Row, WholeBlock},
+    fault::Fault,
+};
 use crate::{
     fingerprint::{KeyHash, RowFingerprint},
     state::RowState,
@@ -47,24 +50,7 @@ const DENSE_OTHERS: u128 = 2;
 /// Rows that are merged with others at once, about.
 const AT_ONCE: usize = 16 * 1024;
 
-/// Why rows were not read or written.
-pub(super) enum Failure {
-    Engine(redb::Error),
-    /// What is there cannot be rows.
-    Damaged,
-}
-
-impl<E: Into<redb::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        match error.into() {
-            // What is written between two keys was found there, so they are in order but in a file that was altered.
-            redb::Error::UnorderedKey => Self::Damaged,
-            error => Self::Engine(error),
-        }
-    }
-}
-
-pub(super) type Result<T> = std::result::Result<T, Failure>;
+type Result<T> = std::result::Result<T, Fault>;
 
 /// Where key hashes of recent rows lie: to ask here costs less than to look for a row that is in its block.
 #[derive(Debug)]
@@ -184,13 +170,13 @@ impl<'k> Recent<'k> {
             self.last = block_of(&self.table, key)?;
         }
         let Some((_, block)) = &self.last else { return Ok(None) };
-        let block = WholeBlock::new(block.value()).ok_or(Failure::Damaged)?;
-        block.find(key).map(|at| block.get(at).ok_or(Failure::Damaged)).transpose()
+        let block = WholeBlock::new(block.value()).ok_or(Fault::Damaged)?;
+        block.find(key).map(|at| block.get(at).ok_or(Fault::Damaged)).transpose()
     }
 }
 
 fn row(hot: u64, record: &[u8]) -> Result<RowState> {
-    RowState::from_bytes(RowFingerprint::from_u64(hot), record.to_vec()).map_err(|_| Failure::Damaged)
+    RowState::from_bytes(RowFingerprint::from_u64(hot), record.to_vec()).map_err(|_| Fault::Damaged)
 }
 
 /// Looks rows up in blocks, in the order of their keys. It keeps the last blocks: some rows are in the same.
@@ -233,7 +219,7 @@ impl Blocks {
             return row.map(Some);
         }
         self.last_cold = block_of(&self.cold, key)?;
-        record(&self.last_cold).ok_or(Failure::Damaged)?.map(Some)
+        record(&self.last_cold).ok_or(Fault::Damaged)?.map(Some)
     }
 
     /// A row that is there with this hot value; `None` if it cannot be told from others without its hot block.
@@ -242,13 +228,13 @@ impl Blocks {
             self.last_cold = block_of(&self.cold, key)?;
         }
         let Some((_, block)) = &self.last_cold else { return Ok(None) };
-        let block = ColdBlock::new(block.value()).ok_or(Failure::Damaged)?;
+        let block = ColdBlock::new(block.value()).ok_or(Fault::Damaged)?;
         block.of(key).map(|record| row(print.to_u64(), record)).transpose()
     }
 }
 
 fn hot_rows(block: Option<&(u128, Value)>) -> Result<Option<HotBlock<'_>>> {
-    block.map(|(_, block)| HotBlock::new(block.value()).ok_or(Failure::Damaged)).transpose()
+    block.map(|(_, block)| HotBlock::new(block.value()).ok_or(Fault::Damaged)).transpose()
 }
 
 /// The block to which a key belongs, by the greatest key of it.
@@ -281,8 +267,8 @@ pub(super) fn scan(
     let mut recent = Vec::new();
     for block in state.open_table(RECENT)?.range(first..)? {
         let (upper, block) = block?;
-        for row in WholeBlock::new(block.value()).ok_or(Failure::Damaged)?.iter() {
-            let row = row.ok_or(Failure::Damaged)?;
+        for row in WholeBlock::new(block.value()).ok_or(Fault::Damaged)?.iter() {
+            let row = row.ok_or(Fault::Damaged)?;
             if (first..=last).contains(&row.key) {
                 recent.push(hot(row));
             }
@@ -304,7 +290,7 @@ pub(super) fn scan(
     };
     for block in state.open_table(HOT)?.range(first..)? {
         let (upper, block) = block?;
-        let block = HotBlock::new(block.value()).ok_or(Failure::Damaged)?;
+        let block = HotBlock::new(block.value()).ok_or(Fault::Damaged)?;
         for (key, hot) in block.iter() {
             if key < first {
                 continue;
@@ -454,7 +440,7 @@ fn append(journal: &mut redb::Table<'_, u64, &'static [u8]>, rows: &[Row<'_>]) -
     let ranges = blocks::whole_ranges(rows, blocks::JOURNAL_PAGES, true);
     let next = journal.last()?.map_or(Some(0), |(last, _)| last.value().checked_add(1));
     // Numbers do not run out but in a file that was altered.
-    let next = next.filter(|next| next.checked_add(count(ranges.len())).is_some()).ok_or(Failure::Damaged)?;
+    let next = next.filter(|next| next.checked_add(count(ranges.len())).is_some()).ok_or(Fault::Damaged)?;
     for (number, range) in (next..).zip(ranges) {
         journal.insert(number, &*blocks::whole_block(&rows[range]))?;
     }
@@ -483,8 +469,8 @@ fn newest(journal: &[Vec<u8>]) -> Result<Vec<Row<'_>>> {
 fn rows_of<'b>(blocks: impl IntoIterator<Item = &'b Vec<u8>>) -> Result<Vec<Row<'b>>> {
     let mut rows = Vec::new();
     for block in blocks {
-        for row in WholeBlock::new(block).ok_or(Failure::Damaged)?.iter() {
-            rows.push(row.ok_or(Failure::Damaged)?);
+        for row in WholeBlock::new(block).ok_or(Fault::Damaged)?.iter() {
+            rows.push(row.ok_or(Fault::Damaged)?);
         }
     }
     Ok(rows)
@@ -539,7 +525,7 @@ impl Tables<'_> {
         }
         if put == 0 {
             // In a file that was altered, the engine may give a block that stands before.
-            return Err(Failure::Damaged);
+            return Err(Fault::Damaged);
         }
         let newer = &rows[..put];
         let is_dense = max.is_dense(newer);
@@ -580,7 +566,7 @@ impl Tables<'_> {
                     break;
                 }
                 let (upper, block) = block?;
-                rows += count(WholeBlock::new(block.value()).ok_or(Failure::Damaged)?.len());
+                rows += count(WholeBlock::new(block.value()).ok_or(Fault::Damaged)?.len());
                 stretch.push((upper.value(), block.value().to_vec()));
             }
             // A file that was altered may have none where it says that it has some.
@@ -604,7 +590,7 @@ impl Tables<'_> {
                 .map_or((u128::MAX, Vec::new()), |(upper, block)| (upper.value(), block.value().to_vec()));
             let many = rest.partition_point(|row| row.key <= block.0);
             if many == 0 {
-                return Err(Failure::Damaged);
+                return Err(Fault::Damaged);
             }
             self.rewrite(&block, &rest[..many])?;
             rest = &rest[many..];
@@ -614,7 +600,7 @@ impl Tables<'_> {
 
     /// Writes a hot block and its cold ones anew, with these rows.
     fn rewrite(&mut self, (upper, hot): &Block, newer: &[Row<'_>]) -> Result<()> {
-        let before = HotBlock::new(hot).ok_or(Failure::Damaged)?;
+        let before = HotBlock::new(hot).ok_or(Fault::Damaged)?;
         let mut records: Vec<Block> = Vec::new();
         if let Some((least, _)) = before.get(0) {
             for block in self.cold.range(least..=*upper)? {
@@ -625,12 +611,12 @@ impl Tables<'_> {
         let mut older = Vec::new();
         let mut hots = before.iter();
         for (_, block) in &records {
-            for (record, (key, hot)) in ColdBlock::new(block).ok_or(Failure::Damaged)?.iter().zip(&mut hots) {
-                older.push(Row { key, hot, record: record.ok_or(Failure::Damaged)? });
+            for (record, (key, hot)) in ColdBlock::new(block).ok_or(Fault::Damaged)?.iter().zip(&mut hots) {
+                older.push(Row { key, hot, record: record.ok_or(Fault::Damaged)? });
             }
         }
         if hots.next().is_some() {
-            return Err(Failure::Damaged);
+            return Err(Fault::Damaged);
         }
         let mut rows = merged(older, newer, |row| row.key);
         rows.retain(|row| !row.is_deleted());

@@ -47,7 +47,7 @@ impl Scan {
         header: &Header,
         recent: &RecentRows,
         rows_a_chunk: usize,
-    ) -> rows::Result<(Self, Vec<RangeInclusive<u128>>)> {
+    ) -> Result<(Self, Vec<RangeInclusive<u128>>), Fault> {
         let ranges = ranges(header.rows, rows_a_chunk);
         let keys = RecentKeys::with_room(recent.count.saturating_add(recent.journaled));
         let found = Mutex::new(Found { keys, left: ranges.len() });

@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
+    ops::Range,
     process::{Child, Command, Stdio},
     sync::Mutex,
     time::{Instant, SystemTime},
@@ -8,6 +9,7 @@ use std::{
 
 use futures::{TryStreamExt, executor::block_on};
 use proptest::{collection::vec, prelude::*};
+use redb::ReadableTableMetadata;
 use tempfile::TempDir;
 
 use super::*;
@@ -467,6 +469,59 @@ fn a_row_without_its_record_is_damage() {
             assert!(is_damage(&block_on(store.load_scanned(&[row])).unwrap_err()), "{name}");
         }
     }
+}
+
+/// A commit of some of `all` rows, whose key hashes are spread evenly and in the order of their numbers.
+fn spread(planned: u64, numbers: Range<usize>, all: usize) -> Commit {
+    let header = Header { rows: all as u64, ..header(None) };
+    let rows = numbers.map(|number| (spread_key(number, all), Some(row(number as u64 + 2))));
+    Commit::new(run(), planned, header, rows.collect())
+}
+
+fn spread_key(number: usize, all: usize) -> KeyHash {
+    KeyHash::from_u128(number as u128 * (u128::MAX / all as u128))
+}
+
+#[test]
+fn blocks_that_come_together_fill_the_inner_pages_of_the_file() {
+    let place = Place::new();
+    let store = place.open();
+    let (all, batch) = (160_000, 16_000);
+    for (version, first) in (0..).zip((0..all).step_by(batch)) {
+        block_on(store.commit(&spread(version, first..first + batch, all))).unwrap();
+    }
+    let stats = store.inner.read(Look::Anew, |state| Ok(state.open_table(rows::COLD)?.stats()?));
+    let stats = stats.ok().flatten().unwrap();
+    // One has room for a hundred blocks; inserted one by one they would leave it half empty.
+    assert!(stats.leaf_pages() > 75 * stats.branch_pages(), "{stats:?}");
+}
+
+#[test]
+fn a_block_that_reaches_into_the_next_is_damage_and_a_commit_there_changes_nothing() {
+    let (place, all) = (Place::new(), 2_000);
+    let open = || place.open().with_recent_min(0);
+    block_on(open().commit(&spread(0, 0..all, all))).unwrap();
+    let database = engine().open(place.path()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut hot = transaction.open_table(rows::HOT).unwrap();
+        assert!(hot.len().unwrap() > 1);
+        let first = hot.first().unwrap().unwrap();
+        let (upper, block) = (first.0.value(), first.1.value().to_vec());
+        drop(first);
+        let hots = blocks::HotBlock::new(&block).unwrap().iter();
+        let mut block: Vec<_> = hots.map(|(key, hot)| blocks::Row { key, hot, record: &[] }).collect();
+        block.last_mut().unwrap().key = u128::MAX - 1;
+        hot.insert(upper, &*blocks::hot_block(&block)).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+
+    let store = open();
+    let error = block_on(store.commit(&spread(1, 0..64, all))).unwrap_err();
+    assert!(is_damage(&error), "{error}");
+    assert_eq!(version(&store), 1);
+    assert!(block_on(store.load(&[spread_key(all - 1, all)])).unwrap()[0] == Some(row(all as u64 + 1)));
 }
 
 /// What a plan sends, and for whom.
