@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use crate::{
     destination::Operation,
     fingerprint::{FieldFingerprints, KeyHash, RowFingerprint, Slot},
-    record::{FieldName, Key, Value},
+    mapping::PackedValues,
+    record::{FieldName, Key, Value, ValueRef},
     state::{
         header::Bytes,
         record::{Doubt, Held, Mark, Rejection, RowRecord, Sending},
@@ -302,10 +303,8 @@ pub(crate) struct Entry {
     /// It is sent to find out whether it exists, and nothing else: what it differs in was rejected.
     pub(crate) key_only: bool,
     pub(crate) place: Option<String>,
-    #[serde(with = "exact")]
-    pub(crate) values: Vec<(Slot, Value)>,
-    #[serde(with = "exact")]
-    pub(crate) on_create: Vec<(u16, Value)>,
+    pub(crate) values: PackedValues,
+    pub(crate) on_create: PackedValues,
     /// Slot and fingerprint of every mapped field that the row has.
     pub(crate) wanted: FieldFingerprints,
     pub(crate) print: u64,
@@ -348,81 +347,6 @@ mod stored {
     }
 }
 
-/// Values as a plan's file keeps them: read back they are what they were. A date does not become a text, and a
-/// floating-point number keeps its last bit, since the fingerprints are those of the value that was planned.
-mod exact {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-    use crate::record::Value;
-
-    #[derive(Deserialize)]
-    #[serde(rename_all = "lowercase")]
-    enum Exact {
-        Null,
-        Bool(bool),
-        /// Digits, since JSON numbers of many of them are rounded.
-        Int(String),
-        /// The bits.
-        Float(u64),
-        Text(String),
-        Date(chrono::NaiveDate),
-        List(Vec<Exact>),
-    }
-
-    /// The same, of a value that stays where it is.
-    #[derive(Serialize)]
-    #[serde(rename_all = "lowercase")]
-    enum ExactRef<'v> {
-        Null,
-        Bool(bool),
-        Int(String),
-        Float(u64),
-        Text(&'v str),
-        Date(chrono::NaiveDate),
-        List(Vec<ExactRef<'v>>),
-    }
-
-    impl<'v> From<&'v Value> for ExactRef<'v> {
-        fn from(value: &'v Value) -> Self {
-            match value {
-                Value::Null => Self::Null,
-                Value::Bool(value) => Self::Bool(*value),
-                Value::Int(value) => Self::Int(value.to_string()),
-                Value::Float(value) => Self::Float(value.to_bits()),
-                Value::Text(text) => Self::Text(text),
-                Value::Date(day) => Self::Date(*day),
-                Value::List(values) => Self::List(values.iter().map(Self::from).collect()),
-            }
-        }
-    }
-
-    impl Exact {
-        fn value(self) -> Option<Value> {
-            Some(match self {
-                Self::Null => Value::Null,
-                Self::Bool(value) => Value::Bool(value),
-                Self::Int(digits) => Value::Int(digits.parse().ok()?),
-                Self::Float(bits) => Value::Float(f64::from_bits(bits)),
-                Self::Text(text) => Value::Text(text),
-                Self::Date(day) => Value::Date(day),
-                Self::List(values) => {
-                    Value::List(values.into_iter().map(Self::value).collect::<Option<_>>()?)
-                }
-            })
-        }
-    }
-
-    pub(super) fn serialize<S: Serializer>(values: &[(u16, Value)], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(values.iter().map(|(slot, value)| (slot, ExactRef::from(value))))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u16, Value)>, D::Error> {
-        let values: Vec<(u16, Exact)> = Vec::deserialize(from)?;
-        let values = values.into_iter().map(|(slot, value)| Some((slot, value.value()?)));
-        values.collect::<Option<_>>().ok_or_else(|| D::Error::custom("a number that is none"))
-    }
-}
-
 /// The sort of a plan's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -454,8 +378,8 @@ impl Entry {
             known: false,
             key_only: false,
             place: None,
-            values: Vec::new(),
-            on_create: Vec::new(),
+            values: PackedValues::default(),
+            on_create: PackedValues::default(),
             wanted: Vec::new(),
             print: 0,
             sent: 0,
@@ -479,7 +403,10 @@ impl Entry {
 
     /// How many of its values clear their fields.
     pub(crate) fn cleared(&self) -> u64 {
-        let is_empty = |value: &Value| matches!(value, Value::Null) || *value == Value::Text(String::new());
+        let is_empty = |value: &ValueRef<'_>| match value {
+            ValueRef::Text(text) => text.is_empty(),
+            value => matches!(value, ValueRef::Null),
+        };
         self.values.iter().filter(|(_, value)| is_empty(value)).count() as u64
     }
 }

@@ -35,11 +35,7 @@ use siphasher::{sip::SipHasher13, sip128::SipHasher13 as SipHasher13x128};
 pub(crate) use hashed::Hashed;
 pub(crate) use sheet::{PairColumn, Sheet};
 
-use crate::{
-    Error, ErrorKind, Result,
-    host::Host,
-    record::{Value, ValueRef},
-};
+use crate::{Error, ErrorKind, Result, host::Host, record::ValueRef};
 
 /// The secret that keys the fingerprints of a state.
 ///
@@ -247,7 +243,7 @@ impl Fingerprinter {
     pub(crate) fn sent<'a>(
         &self,
         fields: &[(Slot, u64)],
-        on_create: impl Iterator<Item = (&'a str, &'a Value)>,
+        on_create: impl Iterator<Item = (&'a str, ValueRef<'a>)>,
     ) -> u64 {
         let mut bytes = Vec::with_capacity(fields.len() * 10);
         for (slot, fingerprint) in fields {
@@ -256,7 +252,7 @@ impl Fingerprinter {
         }
         for (name, value) in on_create {
             write_value(&mut bytes, &ValueRef::Text(name.into()));
-            write_value(&mut bytes, &value.as_ref());
+            write_value(&mut bytes, &value);
         }
         self.sent.hash(&bytes)
     }
@@ -412,6 +408,7 @@ fn write_tagged(bytes: &mut Vec<u8>, tag: u8, content: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Value;
 
     fn fingerprinter() -> Fingerprinter {
         Fingerprinter::new(&Secret::new([7; 32])).unwrap()

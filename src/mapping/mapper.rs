@@ -26,7 +26,7 @@ pub(crate) struct Mapped {
     pub(crate) values: PackedValues,
     pub(crate) prints: FieldFingerprints,
     /// Values for creation only, by their place among such fields. One that does not fit matters to new records alone.
-    pub(crate) on_create: std::result::Result<Vec<(u16, Value)>, Invalid>,
+    pub(crate) on_create: std::result::Result<PackedValues, Invalid>,
 }
 
 /// A mapping at work on the rows of one source: columns found, slots assigned.
@@ -244,17 +244,16 @@ impl Mapper {
         Ok(mapped)
     }
 
-    fn creation_values(
-        &self,
-        values: &[Option<ValueRef<'_>>],
-    ) -> std::result::Result<Vec<(u16, Value)>, Invalid> {
-        let mut creation = Vec::with_capacity(self.on_create.len());
+    fn creation_values(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<PackedValues, Invalid> {
+        let mut creation = PackedValues::with_capacity(self.on_create.len());
         for (place, on_create) in (0..).zip(&self.on_create) {
             let value = match on_create {
-                OnCreate::Constant(value) => Some(value.clone()),
-                OnCreate::Taken(taken) => taken.value(values)?.map(ValueRef::into_owned),
+                OnCreate::Constant(value) => Some(value.as_ref()),
+                OnCreate::Taken(taken) => taken.value(values)?,
             };
-            creation.extend(value.map(|value| (place, value)));
+            if let Some(value) = value {
+                creation.push(place, value);
+            }
         }
         Ok(creation)
     }

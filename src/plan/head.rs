@@ -12,7 +12,7 @@ use crate::{
     event::Problem,
     fingerprint::Slot,
     plan::{Counts, Guards, RejectedPolicy},
-    record::{FieldName, Value},
+    record::{FieldName, ValueRef},
     state::{
         Header,
         header::{Bytes, RunId, Slots},
@@ -204,20 +204,20 @@ struct Named {
 }
 
 impl Named {
-    fn with(&self, value: Value) -> Field {
-        Field { name: self.name.clone(), id: self.id.clone(), value }
+    fn with(&self, value: ValueRef<'_>) -> Field {
+        Field { name: self.name.clone(), id: self.id.clone(), value: value.into_owned() }
     }
 }
 
 impl Table {
     pub(crate) fn change(&self, mut entry: Entry) -> Change {
         let values = mem::take(&mut entry.values);
-        let slots = values.iter().map(|(slot, _)| *slot).collect();
+        let slots = values.iter().map(|(slot, _)| slot).collect();
         let mut fields = Vec::with_capacity(values.len());
-        fields
-            .extend(values.into_iter().filter_map(|(slot, value)| Some(self.slots.get(&slot)?.with(value))));
-        let on_create = mem::take(&mut entry.on_create).into_iter();
+        fields.extend(values.iter().filter_map(|(slot, value)| Some(self.slots.get(&slot)?.with(value))));
+        let on_create = mem::take(&mut entry.on_create);
         let on_create = on_create
+            .iter()
             .filter_map(|(place, value)| Some(self.creation.get(usize::from(place))?.with(value)))
             .collect();
         Change {

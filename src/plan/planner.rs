@@ -25,7 +25,7 @@ use crate::{
         read::{ROWS_A_PIECE, digested},
         spool::Spooler,
     },
-    record::{Key, Value},
+    record::Key,
     rows::{Piece, Pieces, Source},
     seal::Sealer,
     state::{
@@ -116,12 +116,6 @@ type Before = Option<Box<RowRecord>>;
 
 fn recorded(state: Option<RowState>) -> Result<Before> {
     state.map(|state| state.record().map(Box::new)).transpose()
-}
-
-/// The values of these slots, each on its own.
-fn owned(values: &PackedValues, is_wanted: impl Fn(&Slot) -> bool) -> Vec<(Slot, Value)> {
-    let wanted = values.iter().filter(|(slot, _)| is_wanted(slot));
-    wanted.map(|(slot, value)| (slot, value.into_owned())).collect()
 }
 
 impl<'p> Planner<'p> {
@@ -469,7 +463,7 @@ impl<'p> Planner<'p> {
         let creates = [Operation::Insert, Operation::Upsert];
         if !creates.iter().any(|operation| self.head.operations.contains(operation)) {
             // Values for creation matter to nobody where nothing is created.
-            mapped.on_create = Ok(Vec::new());
+            mapped.on_create = Ok(PackedValues::default());
         }
         let prints = self.digester.mapper.prints();
         let creation = &self.head.creation;
@@ -477,8 +471,8 @@ impl<'p> Planner<'p> {
             mapped
                 .on_create
                 .iter()
-                .flatten()
-                .filter_map(|(place, value)| Some((creation.get(usize::from(*place))?.0.as_str(), value)))
+                .flat_map(PackedValues::iter)
+                .filter_map(|(place, value)| Some((creation.get(usize::from(place))?.0.as_str(), value)))
         };
         let sent = |fields: &[(Slot, u64)], known: bool| {
             if known { prints.sent(fields, std::iter::empty()) } else { prints.sent(fields, on_create()) }
@@ -533,7 +527,7 @@ impl<'p> Planner<'p> {
                         Ok(values) => values,
                         Err(reason) => return Ok(Err(reason)),
                     };
-                    entry.values = owned(&mapped.values, |_| true);
+                    entry.values = mapped.values;
                     entry.wanted = mapped.prints;
                     self.head.asks += 1;
                     self.spooler.push(&entry)?;
@@ -543,7 +537,7 @@ impl<'p> Planner<'p> {
                 Counted::Held
             }
             Verdict::Send { kind, known, place, fields } => {
-                let is_sent = |slot: &Slot| fields.binary_search_by_key(slot, |(slot, _)| *slot).is_ok();
+                let is_sent = |slot| fields.binary_search_by_key(&slot, |(slot, _)| *slot).is_ok();
                 entry.kind = kind;
                 entry.known = known;
                 entry.place = place;
@@ -554,7 +548,7 @@ impl<'p> Planner<'p> {
                         Err(reason) => return Ok(Err(reason)),
                     };
                 }
-                entry.values = owned(&mapped.values, is_sent);
+                entry.values = mapped.values.only(is_sent);
                 entry.wanted = mapped.prints;
                 self.head.counts.fields += entry.values.len() as u64;
                 self.head.counts.cleared += entry.cleared();
