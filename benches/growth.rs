@@ -6,12 +6,14 @@
 //! state keeps the keys of the rows, sealed, so that what leaves the source can be removed.
 
 use std::{
+    convert::Infallible,
     fs::File,
     path::Path,
     time::{Duration, Instant},
 };
 
 use arrow_array::RecordBatch;
+use mimalloc::MiMalloc;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use reverse_etl::{Limits, Mapping, Outcome, PlanOptions, PriorState, RedbStore, Report, Source, plan};
 
@@ -22,7 +24,12 @@ use data::{Rows, mix};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const ROWS_AT_ONCE: u64 = 16_384;
+/// What one thread has made another one drops, as in the example that plans a file.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+const ROWS_A_PART: usize = 65_536;
+const ROWS_A_BATCH: usize = 2_048;
 const FEW: u64 = 1_000;
 /// What somebody would look up who keeps a record a key in a table of redb.
 const BARE: TableDefinition<'_, u128, &[u8; 96]> = TableDefinition::new("bare");
@@ -57,7 +64,7 @@ fn main() -> Result<()> {
     );
     let mut store = RedbStore::open(&path)?;
     for run in 0..=runs {
-        let taken = sync.run(&store, chunks(Rows::After(run), rows))?;
+        let taken = sync.run(&store, people(Rows::After(run), rows))?;
         if run < 2 || run == runs {
             let (file, on_disk) = size(&path)?;
             println!(
@@ -82,7 +89,7 @@ fn main() -> Result<()> {
         sync.runtime.block_on(store.header())?;
         opens.push(started.elapsed());
         let batch = data::batch(Rows::After(runs), people.iter().copied());
-        let few = Source::chunks(futures::stream::iter([Ok::<_, std::io::Error>(batch)]));
+        let few = Source::chunks(futures::stream::iter([Ok::<_, Infallible>(batch)]));
         let started = Instant::now();
         let plan = sync.runtime.block_on(plan(few, &mapping(), &store, &PlanOptions::default()))?;
         loads.push(started.elapsed());
@@ -137,13 +144,14 @@ fn mapping() -> Mapping {
     names[1..].iter().fold(Mapping::new("email"), |mapping, name| mapping.map(name.clone(), name.clone()))
 }
 
-/// All people, made as they are asked for.
-fn chunks(rows: Rows, people: u64) -> Source<'static> {
-    let starts = (0..people).step_by(usize::try_from(ROWS_AT_ONCE).unwrap_or(1));
-    let batch = move |start| data::batch(rows, start..people.min(start + ROWS_AT_ONCE));
-    Source::chunks(futures::stream::iter(
-        starts.map(move |start| Ok::<RecordBatch, std::io::Error>(batch(start))),
-    ))
+/// All people, made by the threads that compare them.
+fn people(rows: Rows, people: u64) -> Source<'static> {
+    let starts = |from: u64, to: u64, step: usize| (from..to).step_by(step);
+    Source::parts(starts(0, people, ROWS_A_PART).map(move |start| {
+        let end = people.min(start + ROWS_A_PART as u64);
+        let batch = move |start| data::batch(rows, start..end.min(start + ROWS_A_BATCH as u64));
+        move || starts(start, end, ROWS_A_BATCH).map(move |start| Ok::<RecordBatch, Infallible>(batch(start)))
+    }))
 }
 
 /// A table with as many rows of as many bytes, written in the order of its keys.
