@@ -127,6 +127,12 @@ impl KeyHash {
         self.upper
     }
 
+    /// The other half.
+    #[inline]
+    pub(crate) fn lower(self) -> u64 {
+        self.lower
+    }
+
     /// The hash from the number that [`to_u128`](Self::to_u128) gave.
     #[expect(clippy::cast_possible_truncation, reason = "each half is taken on its own")]
     pub const fn from_u128(number: u128) -> Self {

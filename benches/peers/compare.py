@@ -157,6 +157,8 @@ def pieces(file):
             os.lseek(opened.fileno(), at, os.SEEK_SET)
             while at < end:
                 piece = opened.read(min(end - at, 1 << 20))
+                if not piece:
+                    raise EOFError(f"{file} became shorter while it was read")
                 yield at, piece
                 at += len(piece)
 
@@ -167,7 +169,7 @@ def bring_into_memory(file):
 
 
 def copy(file, to):
-    with open(to, "wb", buffering=0) as opened:
+    with open(to, "wb") as opened:
         for at, piece in pieces(file):
             opened.seek(at)
             opened.write(piece)

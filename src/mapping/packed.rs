@@ -122,3 +122,61 @@ impl fmt::Debug for PackedValues {
         f.debug_struct("PackedValues").field("len", &self.values.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(values: impl IntoIterator<Item = Value>) -> PackedValues {
+        let mut packed = PackedValues::default();
+        (0..)
+            .zip(&values.into_iter().collect::<Vec<_>>())
+            .for_each(|(slot, value)| packed.push(slot, value.as_ref()));
+        packed
+    }
+
+    fn unpacked(packed: &PackedValues) -> Vec<(Slot, Value)> {
+        packed.iter().map(|(slot, value)| (slot, value.into_owned())).collect()
+    }
+
+    /// Plans are kept for later, and read by other versions.
+    #[test]
+    fn a_plans_file_has_values_of_every_type_in_this_form() {
+        let day = chrono::NaiveDate::from_ymd_opt(2024, 2, 29).unwrap();
+        let list = Value::List(vec![Value::Int(-1), Value::from("\"b\"")]);
+        let values = [
+            Value::Null,
+            Value::Bool(true),
+            Value::Int(i128::MAX),
+            Value::Float(0.1),
+            Value::from("ä\n"),
+            Value::Date(day),
+            list,
+            Value::from(""),
+        ];
+        let text = concat!(
+            r#"[[0,"null"],[1,{"bool":true}],[2,{"int":"170141183460469231731687303715884105727"}],"#,
+            r#"[3,{"float":4591870180066957722}],[4,{"text":"ä\n"}],[5,{"date":"2024-02-29"}],"#,
+            r#"[6,{"list":[{"int":"-1"},{"text":"\"b\""}]}],[7,{"text":""}]]"#
+        );
+        let packed = packed(values.clone());
+        assert_eq!(serde_json::to_string(&packed).unwrap(), text);
+        let read: PackedValues = serde_json::from_str(text).unwrap();
+        assert!(unpacked(&read) == (0..).zip(values).collect::<Vec<_>>());
+        let bytes = postcard::to_allocvec(&packed).unwrap();
+        assert!(unpacked(&postcard::from_bytes(&bytes).unwrap()) == unpacked(&packed));
+        assert!(serde_json::from_str::<PackedValues>(r#"[[0,{"int":"1a"}]]"#).is_err());
+    }
+
+    #[test]
+    fn those_that_are_wanted_keep_their_slots_and_texts() {
+        let all = [Value::from("one"), Value::Int(2), Value::from(""), Value::from("four")];
+        let expected: Vec<(Slot, Value)> = (0..).zip(all.clone()).collect();
+        for wanted in 0_u16..16 {
+            let is_wanted = |slot: Slot| wanted >> slot & 1 == 1;
+            let kept = packed(all.clone()).only(is_wanted);
+            let expected = expected.iter().filter(|(slot, _)| is_wanted(*slot)).cloned();
+            assert!(unpacked(&kept) == expected.collect::<Vec<_>>(), "{wanted:04b}");
+        }
+    }
+}

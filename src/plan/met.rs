@@ -57,9 +57,9 @@ pub(super) struct MetRows {
     places: HashTable<u32>,
 }
 
-/// A row without the gaps that a `u128` and an `Option` would leave.
+/// A row without the gap that an `Option` would leave.
 struct Packed {
-    hash: [u64; 2],
+    hash: KeyHash,
     row: u64,
     print: u64,
     fields: u16,
@@ -71,12 +71,7 @@ impl Packed {
     fn new(hash: KeyHash, met: Met) -> Self {
         let Met { row, print, counted, fields, cleared } = met;
         let print = print.unwrap_or(RowFingerprint::LOAD).to_u64();
-        Self { hash: halves(hash), row, print, fields, cleared, counted }
-    }
-
-    fn hash(&self) -> KeyHash {
-        let [low, high] = self.hash;
-        KeyHash::from_u128(u128::from(high) << 64 | u128::from(low))
+        Self { hash, row, print, fields, cleared, counted }
     }
 
     fn met(&self) -> Met {
@@ -85,18 +80,12 @@ impl Packed {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "each half is taken on its own")]
-fn halves(hash: KeyHash) -> [u64; 2] {
-    [hash.to_u128() as u64, (hash.to_u128() >> 64) as u64]
-}
-
 impl MetRows {
     pub(super) fn get(&self, hash: KeyHash) -> Option<Met> {
         if self.rows.is_empty() {
             return None;
         }
-        let halves = halves(hash);
-        let place = self.places.find(halves[0], |place| self.rows[*place as usize].hash == halves)?;
+        let place = self.places.find(hash.lower(), |place| self.rows[*place as usize].hash == hash)?;
         Some(self.rows[*place as usize].met())
     }
 
@@ -105,10 +94,9 @@ impl MetRows {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there are too many.
     pub(super) fn insert(&mut self, hash: KeyHash, met: Met) -> Result<()> {
-        let (packed, halves) = (Packed::new(hash, met), halves(hash));
         let rows = &mut self.rows;
-        if let Some(place) = self.places.find(halves[0], |place| rows[*place as usize].hash == halves) {
-            rows[*place as usize] = packed;
+        if let Some(place) = self.places.find(hash.lower(), |place| rows[*place as usize].hash == hash) {
+            rows[*place as usize] = Packed::new(hash, met);
             return Ok(());
         }
         let place = u32::try_from(rows.len()).map_err(|_| {
@@ -116,12 +104,12 @@ impl MetRows {
                 "more than four billion rows differ, which is more than a plan can hold: split the sync",
             )
         })?;
-        rows.push(packed);
-        self.places.insert_unique(halves[0], place, |place| rows[*place as usize].hash[0]);
+        rows.push(Packed::new(hash, met));
+        self.places.insert_unique(hash.lower(), place, |place| rows[*place as usize].hash.lower());
         Ok(())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (KeyHash, Met)> + '_ {
-        self.rows.iter().map(|packed| (packed.hash(), packed.met()))
+        self.rows.iter().map(|packed| (packed.hash, packed.met()))
     }
 }

@@ -31,11 +31,8 @@ impl<'v> From<ValueRef<'v>> for Exact<'v> {
             ValueRef::Float(value) => Self::Float(value.to_bits()),
             ValueRef::Text(text) => Self::Text(text),
             ValueRef::Date(day) => Self::Date(day),
-            ValueRef::List(Cow::Borrowed(values)) => {
-                Self::List(values.iter().map(|value| value.as_ref().into()).collect())
-            }
-            ValueRef::List(Cow::Owned(values)) => {
-                Self::List(values.into_iter().map(|value| value.into_ref().into()).collect())
+            ValueRef::List(values) => {
+                Self::List(values.into_owned().into_iter().map(|value| value.into_ref().into()).collect())
             }
         }
     }

@@ -283,8 +283,8 @@ pub(super) fn scan(
     recent_keys.extend(recent.iter().map(|(key, _)| key));
 
     let mut recent = recent.into_iter().peekable();
-    // Chunks have about as many; room that no row comes for is never touched.
-    let mut rows = Vec::with_capacity(super::CHUNK);
+    // Few chunks have more; room that no row comes for is never touched.
+    let mut rows = Vec::with_capacity(super::CHUNK + super::CHUNK / 16);
     let mut push = |key: u128, hot: Option<u64>| {
         rows.extend(hot.map(|hot| (KeyHash::from_u128(key), RowFingerprint::from_u64(hot))));
     };
@@ -628,13 +628,18 @@ impl Tables<'_> {
         self.hot.remove(upper)?;
         let Some(first) = rows.first() else { return Ok(()) };
         // Blocks that go into one gap fill the engine's inner pages. Inserted one by one they would leave them half empty.
+        let ranges = blocks::hot_ranges(&rows, *upper == u128::MAX);
         let mut hot = self.hot.lower_bound_mut(Bound::Included(first.key))?;
-        let mut cold = self.cold.lower_bound_mut(Bound::Included(first.key))?;
-        for range in blocks::hot_ranges(&rows, *upper == u128::MAX) {
+        for range in &ranges {
             let is_last = range.end == rows.len();
-            let rows = &rows[range];
+            let rows = &rows[range.clone()];
             let Some(last) = rows.last() else { continue };
             hot.insert_before(if is_last { *upper } else { last.key }, &*blocks::hot_block(rows))?;
+        }
+        // One at a time: what is left of one that was begun is inserted also while the engine panics over the other.
+        hot.close()?;
+        let mut cold = self.cold.lower_bound_mut(Bound::Included(first.key))?;
+        for rows in ranges.into_iter().map(|range| &rows[range]) {
             for range in blocks::cold_ranges(rows) {
                 let rows = &rows[range];
                 if let Some(last) = rows.last() {
@@ -642,7 +647,6 @@ impl Tables<'_> {
                 }
             }
         }
-        hot.close()?;
         cold.close()?;
         Ok(())
     }
