@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     destination::Operation,
-    fingerprint::{FieldFingerprints, KeyHash, RowFingerprint, Slot},
+    fingerprint::{FieldFingerprints, Fingerprinter, KeyHash, Pairs, RowFingerprint, Slot},
     mapping::PackedValues,
     record::{FieldName, Key, Value, ValueRef},
     state::{
@@ -305,19 +305,68 @@ pub(crate) struct Entry {
     pub(crate) place: Option<String>,
     pub(crate) values: PackedValues,
     pub(crate) on_create: PackedValues,
-    /// Slot and fingerprint of every mapped field that the row has.
+    /// Slot and fingerprint of every mapped field that the row has; of a row that is new to the state they follow from its
+    /// values, and are [computed](Self::fingerprint) when it is delivered.
+    #[serde(with = "prints")]
     pub(crate) wanted: FieldFingerprints,
     pub(crate) print: u64,
+    /// Fingerprint of what is sent, for which the same holds.
     pub(crate) sent: u64,
     /// What the state has of the row. It still has that when the plan is carried out: once it has moved, it refuses the plan.
     #[serde(with = "stored")]
     pub(crate) before: Option<Box<RowRecord>>,
 }
 
+/// Bytes that a format of bytes takes as a whole.
+struct Whole<'b>(&'b [u8]);
+
+impl Serialize for Whole<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(self.0)
+    }
+}
+
+/// Fingerprints of fields: pairs of numbers for people, and as bytes of one width each where there may be many millions.
+mod prints {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use super::Whole;
+    use crate::fingerprint::{FieldFingerprints, Slot};
+
+    const SLOT: usize = size_of::<Slot>();
+    const WIDTH: usize = SLOT + size_of::<u64>();
+
+    pub(super) fn serialize<S: Serializer>(prints: &FieldFingerprints, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() {
+            return prints.serialize(to);
+        }
+        let mut bytes = Vec::with_capacity(prints.len() * WIDTH);
+        for (slot, print) in prints {
+            bytes.extend_from_slice(&slot.to_le_bytes());
+            bytes.extend_from_slice(&print.to_le_bytes());
+        }
+        Whole(&bytes).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<FieldFingerprints, D::Error> {
+        if from.is_human_readable() {
+            return FieldFingerprints::deserialize(from);
+        }
+        let bytes = <&[u8]>::deserialize(from)?;
+        let (pairs, []) = bytes.as_chunks::<WIDTH>() else {
+            return Err(D::Error::custom("half a fingerprint"));
+        };
+        let pair =
+            |[a, b, print @ ..]: &[u8; WIDTH]| (Slot::from_le_bytes([*a, *b]), u64::from_le_bytes(*print));
+        Ok(pairs.iter().map(pair).collect())
+    }
+}
+
 /// A record as a plan's file keeps it: its hot value and its bytes.
 mod stored {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+    use super::Whole;
     use crate::{fingerprint::RowFingerprint, state::record::RowRecord};
 
     type Record = Option<Box<RowRecord>>;
@@ -327,23 +376,20 @@ mod stored {
         if to.is_human_readable() {
             return parts.map(|(hot, bytes)| (hot, hex::encode(bytes))).serialize(to);
         }
-        parts.serialize(to)
+        parts.as_ref().map(|(hot, bytes)| (hot, Whole(bytes))).serialize(to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Record, D::Error> {
-        let parts = if from.is_human_readable() {
-            let parts: Option<(u64, String)> = Option::deserialize(from)?;
-            let decoded = parts
-                .map(|(hot, text)| hex::decode(text).map(|bytes| (hot, bytes)).map_err(D::Error::custom));
-            decoded.transpose()?
-        } else {
-            Option::<(u64, Vec<u8>)>::deserialize(from)?
-        };
-        let record = |(hot, bytes): (u64, Vec<u8>)| {
-            let record = RowRecord::from_bytes(RowFingerprint::from_u64(hot), &bytes);
+        let read = |hot, bytes: &[u8]| {
+            let record = RowRecord::from_bytes(RowFingerprint::from_u64(hot), bytes);
             record.map(Box::new).map_err(|_| D::Error::custom("a record that is none"))
         };
-        parts.map(record).transpose()
+        if from.is_human_readable() {
+            let parts: Option<(u64, String)> = Option::deserialize(from)?;
+            let decoded = |(hot, text)| read(hot, &hex::decode::<String>(text).map_err(D::Error::custom)?);
+            return parts.map(decoded).transpose();
+        }
+        Option::<(u64, &[u8])>::deserialize(from)?.map(|(hot, bytes)| read(hot, bytes)).transpose()
     }
 }
 
@@ -396,18 +442,30 @@ impl Entry {
         KeyHash::from_bytes(self.hash.0)
     }
 
+    /// Computes the fingerprints that planning leaves out. `creation` are the fields for creation only.
+    pub(crate) fn fingerprint(
+        &mut self,
+        prints: &Fingerprinter,
+        creation: &[(FieldName, Option<String>)],
+        scratch: &mut Pairs,
+    ) {
+        if self.before.is_some() {
+            return;
+        }
+        let mut print = |slot: Slot, value: &ValueRef<'_>| {
+            scratch.clear();
+            scratch.push(slot, value);
+            (slot, prints.field(scratch))
+        };
+        self.wanted = Vec::with_capacity(self.values.len());
+        self.wanted.extend(self.values.iter().map(|(slot, value)| print(slot, &value)));
+        let named = |(place, value)| Some((creation.get(usize::from(place))?.0.as_str(), value));
+        self.sent = prints.sent(&self.wanted, self.on_create.iter().filter_map(named));
+    }
+
     /// Whether it is a row of the source that is to be sent and is not known to exist.
     pub(crate) fn is_new(&self) -> bool {
         self.step == Step::Send && self.kind == ChangeKind::Added
-    }
-
-    /// How many of its values clear their fields.
-    pub(crate) fn cleared(&self) -> u64 {
-        let is_empty = |value: &ValueRef<'_>| match value {
-            ValueRef::Text(text) => text.is_empty(),
-            value => matches!(value, ValueRef::Null),
-        };
-        self.values.iter().filter(|(_, value)| is_empty(value)).count() as u64
     }
 }
 
@@ -441,11 +499,7 @@ pub(crate) struct Rules<'r> {
 type SentPrint<'r> = dyn Fn(&[(Slot, u64)], bool) -> u64 + Sync + 'r;
 
 /// Compares a row (the fingerprints of its fields) with its record.
-pub(crate) fn diff(wanted: &[(Slot, u64)], record: Option<&RowRecord>, rules: &Rules<'_>) -> Verdict {
-    let all = || wanted.to_vec();
-    let Some(record) = record else {
-        return Verdict::Send { kind: ChangeKind::Added, known: false, place: None, fields: all() };
-    };
+pub(crate) fn diff(wanted: &[(Slot, u64)], record: &RowRecord, rules: &Rules<'_>) -> Verdict {
     let known = record.is_known();
     let kind = if known { ChangeKind::Changed } else { ChangeKind::Added };
     let doubt = record.is_in_doubt();
@@ -460,7 +514,7 @@ pub(crate) fn diff(wanted: &[(Slot, u64)], record: Option<&RowRecord>, rules: &R
         return if held_back(wanted, false) {
             Verdict::Held
         } else if rules.creates {
-            Verdict::Send { kind: ChangeKind::Added, known: false, place: None, fields: all() }
+            Verdict::Send { kind: ChangeKind::Added, known: false, place: None, fields: wanted.to_vec() }
         } else {
             Verdict::Ask
         };

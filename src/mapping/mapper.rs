@@ -24,6 +24,7 @@ pub(crate) struct Invalid {
 #[derive(Debug)]
 pub(crate) struct Mapped {
     pub(crate) values: PackedValues,
+    /// Of a row that the state may have.
     pub(crate) prints: FieldFingerprints,
     /// Values for creation only, by their place among such fields. One that does not fit matters to new records alone.
     pub(crate) on_create: std::result::Result<PackedValues, Invalid>,
@@ -221,23 +222,26 @@ impl Mapper {
         self.key_kind.takes_as_it_is(text) && is_without_blanks(text)
     }
 
-    /// The row's values and their fingerprints.
+    /// The row's values, and their fingerprints if they may have to be compared with those of a record.
     pub(crate) fn mapped(
         &self,
         values: &[Option<ValueRef<'_>>],
+        is_compared: bool,
         scratch: &mut Pairs,
     ) -> std::result::Result<Mapped, Invalid> {
         let (fields, on_create) = (self.synced.len(), self.creation_values(values));
         let mut mapped = Mapped {
             values: PackedValues::with_capacity(fields),
-            prints: Vec::with_capacity(fields),
+            prints: Vec::with_capacity(if is_compared { fields } else { 0 }),
             on_create,
         };
         for (slot, taken) in &self.synced {
             if let Some(value) = taken.value(values)? {
-                scratch.clear();
-                scratch.push(*slot, &value);
-                mapped.prints.push((*slot, self.prints.field(scratch)));
+                if is_compared {
+                    scratch.clear();
+                    scratch.push(*slot, &value);
+                    mapped.prints.push((*slot, self.prints.field(scratch)));
+                }
                 mapped.values.push(*slot, value);
             }
         }

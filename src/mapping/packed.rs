@@ -2,7 +2,7 @@
 
 mod exact;
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, mem};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -23,41 +23,70 @@ const FORESEEN: usize = 1024;
 
 /// Values by the slot of their field, or by their place among those for creation.
 ///
-/// Of most rows that differ all but one or two values are dropped again, once the state has said which of them changed.
+/// Of most rows that differ all but one or two values are dropped again, once the state has said which of them changed. Of
+/// a new row they all go through the plan's spool to the delivery, so they are made, written, read and dropped as one.
 #[derive(Clone, Default)]
 pub(crate) struct PackedValues {
     texts: String,
     values: Vec<(Slot, Packed)>,
+    /// Values that are neither texts nor null, which are few.
+    others: Vec<Value>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Packed {
+    Null,
     /// Begins where the text before it ends.
     Text {
-        end: usize,
+        end: u32,
     },
-    Other(Value),
+    /// The next one of the others.
+    Other,
 }
 
 impl PackedValues {
     /// With room for so many.
     pub(super) fn with_capacity(values: usize) -> Self {
-        Self { texts: String::with_capacity(values * TEXT), values: Vec::with_capacity(values) }
+        Self {
+            texts: String::with_capacity(values * TEXT),
+            values: Vec::with_capacity(values),
+            others: Vec::new(),
+        }
     }
 
     pub(super) fn push(&mut self, slot: Slot, value: ValueRef<'_>) {
         let packed = match value {
-            ValueRef::Text(text) => {
-                self.texts.push_str(&text);
-                Packed::Text { end: self.texts.len() }
-            }
-            other => Packed::Other(other.into_owned()),
+            ValueRef::Null => Packed::Null,
+            ValueRef::Text(text) => match u32::try_from(self.texts.len() + text.len()) {
+                Ok(end) => {
+                    self.texts.push_str(&text);
+                    Packed::Text { end }
+                }
+                Err(_) => self.other(ValueRef::Text(text)),
+            },
+            other => self.other(other),
         };
         self.values.push((slot, packed));
     }
 
+    fn other(&mut self, value: ValueRef<'_>) -> Packed {
+        self.others.push(value.into_owned());
+        Packed::Other
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.values.len()
+    }
+
+    /// How many of the values clear their fields.
+    pub(crate) fn cleared(&self) -> u64 {
+        let mut start = 0;
+        let clears = |packed: Packed| match packed {
+            Packed::Null => true,
+            Packed::Text { end } => mem::replace(&mut start, end) == end,
+            Packed::Other => false,
+        };
+        self.values.iter().map(|(_, packed)| *packed).map(clears).filter(|clears| *clears).count() as u64
     }
 
     /// Those that are wanted, alone.
@@ -71,30 +100,48 @@ impl PackedValues {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, ValueRef<'_>)> {
-        let mut start = 0;
+        self.checked().map(|(slot, value)| (slot, value.unwrap_or(ValueRef::Null)))
+    }
+
+    /// The values; `None` for one that is not there.
+    fn checked(&self) -> impl Iterator<Item = (Slot, Option<ValueRef<'_>>)> {
+        let (mut start, mut others) = (0, self.others.iter());
         self.values.iter().map(move |(slot, packed)| {
-            let value = match packed {
+            let value = match *packed {
+                Packed::Null => Some(ValueRef::Null),
                 Packed::Text { end } => {
-                    let text = self.texts.get(start..*end).unwrap_or_default();
-                    start = *end;
-                    ValueRef::Text(Cow::Borrowed(text))
+                    let text = self.texts.get(mem::replace(&mut start, end as usize)..end as usize);
+                    text.map(|text| ValueRef::Text(Cow::Borrowed(text)))
                 }
-                Packed::Other(value) => value.as_ref(),
+                Packed::Other => others.next().map(Value::as_ref),
             };
             (*slot, value)
         })
     }
 }
 
+/// Read by people, it is a list of slots and values; in the spool it is its parts, each of which is copied as a whole.
 impl Serialize for PackedValues {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(self.iter().map(|(slot, value)| (slot, Exact::from(value))))
+        if to.is_human_readable() {
+            return to.collect_seq(self.iter().map(|(slot, value)| (slot, Exact::from(value))));
+        }
+        let others: Vec<_> = self.others.iter().map(|value| Exact::from(value.as_ref())).collect();
+        (&self.texts, &self.values, others).serialize(to)
     }
 }
 
 impl<'de> Deserialize<'de> for PackedValues {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_seq(Values)
+        if from.is_human_readable() {
+            return from.deserialize_seq(Values);
+        }
+        let (texts, values, exact) = <(_, _, Vec<Exact<'_>>)>::deserialize(from)?;
+        let others: Option<_> =
+            exact.into_iter().map(|value| value.value().map(ValueRef::into_owned)).collect();
+        let read = others.map(|others| Self { texts, values, others });
+        let is_whole = |read: &Self| read.checked().all(|(_, value)| value.is_some());
+        read.filter(is_whole).ok_or_else(|| D::Error::custom("values of which some are missing"))
     }
 }
 
@@ -166,6 +213,27 @@ mod tests {
         let bytes = postcard::to_allocvec(&packed).unwrap();
         assert!(unpacked(&postcard::from_bytes(&bytes).unwrap()) == unpacked(&packed));
         assert!(serde_json::from_str::<PackedValues>(r#"[[0,{"int":"1a"}]]"#).is_err());
+    }
+
+    #[test]
+    fn bytes_of_the_spool_that_lack_a_value_are_an_error() {
+        let whole = packed([Value::from("one"), Value::Int(2), Value::Null, Value::from("é")]);
+        assert_eq!(whole.cleared(), 1);
+        let read = |values: &PackedValues| {
+            postcard::from_bytes::<PackedValues>(&postcard::to_allocvec(values).unwrap())
+                .map(|read| unpacked(&read))
+        };
+        assert!(read(&whole).unwrap() == unpacked(&whole));
+        let no_number = PackedValues { others: Vec::new(), ..whole.clone() };
+        let short_text = PackedValues { texts: "oneé"[..3].to_owned(), ..whole.clone() };
+        let values = whole.values.iter().map(|(slot, value)| match value {
+            Packed::Text { end: 5 } => (*slot, Packed::Text { end: 4 }),
+            value => (*slot, *value),
+        });
+        let half_a_letter = PackedValues { values: values.collect(), ..whole.clone() };
+        for damaged in [no_number, short_text, half_a_letter] {
+            assert!(read(&damaged).is_err());
+        }
     }
 
     #[test]

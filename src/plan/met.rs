@@ -49,9 +49,18 @@ impl From<ChangeKind> for Counted {
     }
 }
 
+/// Parts that each grow on their own: to make room moves few rows, and those within the processor's caches.
+const PARTS: usize = 256;
+
 /// Rows by the hash of their key, in about 45 bytes each: where everything is new, all of a source is in here.
 #[derive(Default)]
 pub(super) struct MetRows {
+    /// By the first byte of the hash; none while there are no rows.
+    parts: Vec<Part>,
+}
+
+#[derive(Default)]
+struct Part {
     rows: Vec<Packed>,
     /// Places in `rows`. Key hashes are as good as random, so half of one is its own hash.
     places: HashTable<u32>,
@@ -82,11 +91,9 @@ impl Packed {
 
 impl MetRows {
     pub(super) fn get(&self, hash: KeyHash) -> Option<Met> {
-        if self.rows.is_empty() {
-            return None;
-        }
-        let place = self.places.find(hash.lower(), |place| self.rows[*place as usize].hash == hash)?;
-        Some(self.rows[*place as usize].met())
+        let Part { rows, places } = self.parts.get(part(hash))?;
+        let place = places.find(hash.lower(), |place| rows[*place as usize].hash == hash)?;
+        Some(rows[*place as usize].met())
     }
 
     /// Remembers a row, in place of another one with its key.
@@ -94,22 +101,28 @@ impl MetRows {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there are too many.
     pub(super) fn insert(&mut self, hash: KeyHash, met: Met) -> Result<()> {
-        let rows = &mut self.rows;
-        if let Some(place) = self.places.find(hash.lower(), |place| rows[*place as usize].hash == hash) {
+        self.parts.resize_with(PARTS, Part::default);
+        let Part { rows, places } = &mut self.parts[part(hash)];
+        if let Some(place) = places.find(hash.lower(), |place| rows[*place as usize].hash == hash) {
             rows[*place as usize] = Packed::new(hash, met);
             return Ok(());
         }
         let place = u32::try_from(rows.len()).map_err(|_| {
             Error::config(
-                "more than four billion rows differ, which is more than a plan can hold: split the sync",
+                "more rows differ than a plan can hold, which is hundreds of billions: split the sync",
             )
         })?;
         rows.push(Packed::new(hash, met));
-        self.places.insert_unique(hash.lower(), place, |place| rows[*place as usize].hash.lower());
+        places.insert_unique(hash.lower(), place, |place| rows[*place as usize].hash.lower());
         Ok(())
     }
 
+    /// The rows, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (KeyHash, Met)> + '_ {
-        self.rows.iter().map(|packed| (packed.hash, packed.met()))
+        self.parts.iter().flat_map(|part| &part.rows).map(|packed| (packed.hash, packed.met()))
     }
+}
+
+fn part(hash: KeyHash) -> usize {
+    usize::from(hash.to_bytes()[0])
 }

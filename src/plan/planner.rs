@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// To look one row up costs about as much as to read so many in a scan of the whole state.
-const SCANNED_FOR_ONE_LOADED: u64 = 64;
+const SCANNED_FOR_ONE_LOADED: u64 = 256;
 /// The fewest rows that are looked up one by one before the whole state is read instead.
 const LOADED_MIN: u64 = 1024;
 
@@ -465,6 +465,7 @@ impl<'p> Planner<'p> {
             // Values for creation matter to nobody where nothing is created.
             mapped.on_create = Ok(PackedValues::default());
         }
+        let Some(record) = record else { return self.plan_new(keyed, print, row, mapped) };
         let prints = self.digester.mapper.prints();
         let creation = &self.head.creation;
         let on_create = || {
@@ -480,7 +481,7 @@ impl<'p> Planner<'p> {
         let (options, now) = (self.options, self.now);
         let verdict = diff(
             &mapped.prints,
-            record.as_deref(),
+            &record,
             &Rules {
                 now,
                 creates: self.creates_missing(),
@@ -488,9 +489,9 @@ impl<'p> Planner<'p> {
                 sent: &sent,
             },
         );
-        let may_lack = record.as_ref().is_some_and(|record| record.sealed_key().is_none());
+        let may_lack = record.sealed_key().is_none();
         let mut entry = Entry::new(Step::Send, ChangeKind::Added, keyed.hash, keyed.key, row);
-        (entry.print, entry.before) = (print.to_u64(), record);
+        (entry.print, entry.before) = (print.to_u64(), Some(record));
         Ok(Ok(match verdict {
             Verdict::Unchanged { settle } => {
                 if settle || self.head.seals_anew {
@@ -550,12 +551,34 @@ impl<'p> Planner<'p> {
                 }
                 entry.values = mapped.values.only(is_sent);
                 entry.wanted = mapped.prints;
-                self.head.counts.fields += entry.values.len() as u64;
-                self.head.counts.cleared += entry.cleared();
-                self.spooler.push(&entry)?;
+                self.push_send(&entry)?;
                 kind.into()
             }
         }))
+    }
+
+    /// Plans a row that the state does not have: all of it is sent.
+    fn plan_new(
+        &mut self,
+        keyed: Keyed,
+        print: RowFingerprint,
+        row: u64,
+        mapped: Mapped,
+    ) -> Result<std::result::Result<Counted, Invalid>> {
+        let on_create = match mapped.on_create {
+            Ok(values) => values,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let mut entry = Entry::new(Step::Send, ChangeKind::Added, keyed.hash, keyed.key, row);
+        (entry.print, entry.values, entry.on_create) = (print.to_u64(), mapped.values, on_create);
+        self.push_send(&entry)?;
+        Ok(Ok(Counted::Added))
+    }
+
+    fn push_send(&mut self, entry: &Entry) -> Result<()> {
+        self.head.counts.fields += entry.values.len() as u64;
+        self.head.counts.cleared += entry.values.cleared();
+        self.spooler.push(entry)
     }
 
     /// Whether rows in doubt are resolved by their keys alone. An upsert might create an empty record, and needs no such

@@ -76,7 +76,7 @@ impl Plan {
                 entry.step = Step::Send;
                 rows += 1;
                 fields += entry.values.len() as u64;
-                cleared += entry.cleared();
+                cleared += entry.values.cleared();
             }
             Some(entry)
         })?;

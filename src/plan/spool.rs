@@ -7,7 +7,7 @@ mod runs;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashSet},
+    collections::{BinaryHeap, HashSet, binary_heap::PeekMut},
     fs::File,
     io::{BufRead, BufReader, Read},
     mem,
@@ -142,7 +142,13 @@ impl Spool {
         }
         // What came last: of one key, entries come in the order in which they were pushed.
         sources.push(Source::Memory { kept: Arc::clone(&self.kept), next: 0 });
-        Entries { sources, heads: BinaryHeap::new(), started: false, withdrawn: Arc::clone(&self.withdrawn) }
+        let sources = sources.into_iter().map(|source| (source, None)).collect();
+        Entries {
+            sources,
+            smallest: BinaryHeap::new(),
+            started: false,
+            withdrawn: Arc::clone(&self.withdrawn),
+        }
     }
 
     /// The same spool with each entry as `decide` wants it; `None` leaves it out.
@@ -190,55 +196,39 @@ impl Source {
 
 /// A merge of sorted sources: the smallest head first.
 pub(crate) struct Entries {
-    sources: Vec<Source>,
-    heads: BinaryHeap<Reverse<(KeyHash, usize, Head)>>,
+    /// Each with its head.
+    sources: Vec<(Source, Option<Entry>)>,
+    /// The heads' hashes, and whose they are.
+    smallest: BinaryHeap<Reverse<(KeyHash, usize)>>,
     started: bool,
     withdrawn: Arc<HashSet<u64>>,
 }
 
-/// An entry that takes no part in the order.
-struct Head(Box<Entry>);
-
-impl PartialEq for Head {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Head {}
-
-impl PartialOrd for Head {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Head {
-    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
-        std::cmp::Ordering::Equal
-    }
-}
-
 impl Entries {
-    fn refill(&mut self, source: usize) -> Result<()> {
-        if let Some(entry) = self.sources[source].next()? {
-            self.heads.push(Reverse((entry.hash(), source, Head(Box::new(entry)))));
+    fn start(&mut self) -> Result<()> {
+        for (index, (source, head)) in self.sources.iter_mut().enumerate() {
+            *head = source.next()?;
+            self.smallest.extend(head.as_ref().map(|head| Reverse((head.hash(), index))));
         }
+        self.started = true;
         Ok(())
     }
 
     fn advance(&mut self) -> Result<Option<Entry>> {
         if !self.started {
-            self.started = true;
-            for source in 0..self.sources.len() {
-                self.refill(source)?;
-            }
+            self.start()?;
         }
-        while let Some(Reverse((_, source, Head(entry)))) = self.heads.pop() {
-            self.refill(source)?;
-            let is_withdrawn = entry.row > 0 && self.withdrawn.contains(&entry.row);
-            if !is_withdrawn {
-                return Ok(Some(*entry));
+        while let Some(mut smallest) = self.smallest.peek_mut() {
+            let Reverse((hash, index)) = &mut *smallest;
+            let (source, head) = &mut self.sources[*index];
+            let entry = mem::replace(head, source.next()?);
+            match head {
+                Some(head) => *hash = head.hash(),
+                None => drop(PeekMut::pop(smallest)),
+            }
+            let is_withdrawn = |entry: &Entry| entry.row > 0 && self.withdrawn.contains(&entry.row);
+            if let Some(entry) = entry.filter(|entry| !is_withdrawn(entry)) {
+                return Ok(Some(entry));
             }
         }
         Ok(None)

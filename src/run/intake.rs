@@ -38,6 +38,7 @@ impl Run<'_> {
                 }
             }
             self.last_entry = Some((hash, entry.step));
+            entry.fingerprint(&self.prints, &self.head.creation, &mut self.scratch);
             let row = Row::new(entry.before.take().map(|record| *record));
             self.take_entry(entry, row)?;
         }

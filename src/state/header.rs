@@ -291,8 +291,7 @@ impl<'de, const N: usize> Deserialize<'de> for Bytes<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut bytes = [0; N];
         if !deserializer.is_human_readable() {
-            // A slice of bytes is written as a sequence of them is.
-            let read = Vec::<u8>::deserialize(deserializer)?;
+            let read = <&[u8]>::deserialize(deserializer)?;
             return read
                 .try_into()
                 .map(Self)
