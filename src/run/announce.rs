@@ -15,7 +15,7 @@ use crate::{
 const ROWS_AHEAD: usize = 16 * 1024;
 
 impl Run<'_> {
-    /// Puts the next batches together if more may be under way, without waiting for anything.
+    /// Puts the next batches together if more may be under way, else takes their entries, without waiting for anything.
     pub(super) fn prepare(&mut self) {
         // What has come back is no reason to wait; what is set right on the way is not to become one great commit.
         let most = self.dirty.len() + ROWS_A_COMMIT;
@@ -24,13 +24,14 @@ impl Run<'_> {
             && self.prepared.is_empty()
             && self.dirty.len() < most
             && taken < ROWS_AHEAD
-            && self.ledger.count_open() < self.limits.in_flight
         {
-            match self.form() {
-                Ok(batches) => self.prepared = batches,
-                Err(error) => return self.fail(error),
+            if self.ledger.count_open() < self.limits.in_flight {
+                match self.form() {
+                    Ok(batches) => self.prepared = batches,
+                    Err(error) => return self.fail(error),
+                }
             }
-            if !self.prepared.is_empty() || self.is_loaded {
+            if self.is_loaded || !self.prepared.is_empty() || self.queues.have(self.limits.rows) {
                 return;
             }
             match self.fill() {

@@ -58,7 +58,7 @@ impl<'s> Run<'s> {
             (header.in_doubt + u64::from(is_in_doubt)).saturating_sub(u64::from(row.stored_in_doubt));
     }
 
-    /// Begins to store what is to be written.
+    /// Begins to store what is to be written: a store with threads of its own is at it from here on.
     pub(super) fn begin(&mut self, batches: Vec<Batch>) {
         let now = self.host.wall();
         // Whoever takes the state over has to wait for the marks anyway, and nobody may poll the run meanwhile.
@@ -76,6 +76,7 @@ impl<'s> Run<'s> {
             maybe_done(storing)
         };
         self.pending = Some(Pending { storing, commit, batches, begun: self.host.monotonic() });
+        self.stored().now_or_never();
     }
 
     /// Begins to announce the batches that were prepared, as far as that goes without waiting for it.
@@ -83,7 +84,6 @@ impl<'s> Run<'s> {
         if !self.prepared.is_empty() {
             let prepared = mem::take(&mut self.prepared);
             self.begin(prepared);
-            self.stored().now_or_never();
         }
     }
 

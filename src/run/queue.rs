@@ -38,8 +38,13 @@ pub(super) struct Queues {
 
 impl Queues {
     pub(super) fn is_empty(&self) -> bool {
+        !self.have(1)
+    }
+
+    /// Whether one of them has so many rows.
+    pub(super) fn have(&self, rows: usize) -> bool {
         let Self { remove, insert, update, upsert } = self;
-        [remove, insert, update, upsert].iter().all(|queue| queue.is_empty())
+        [remove, insert, update, upsert].iter().any(|queue| queue.len() >= rows)
     }
 
     pub(super) fn of(&mut self, operation: Operation) -> &mut VecDeque<Waiting> {
