@@ -39,9 +39,10 @@ pub(super) const COLD: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("
 pub(super) const RECENT_MIN: u64 = 4 * 1024;
 /// One recent row to so many in blocks.
 const BLOCKED_TO_RECENT: u64 = 16;
-/// Rows in the state to one in the journal, and the most that are there.
+/// Rows in the state to one in the journal, and the most that are there: to move them on takes no longer than to put a batch
+/// together meanwhile.
 pub(super) const ROWS_TO_JOURNALED: u64 = 64;
-const JOURNAL_MAX: usize = 32 * 1024;
+const JOURNAL_MAX: usize = 8 * 1024;
 /// The most blocks of the journal, so that neither long records nor many small commits make it long.
 const JOURNAL_BLOCKS_MAX: u64 = 256;
 /// The fewest rows of which it can be said that they lie close together, and how many others each may have between it and the next.
