@@ -4,11 +4,18 @@
 //! memory that a process had cannot be taken back. Everything is complete and real: a first run in batches of 1,000, then
 //! runs of 1 % changes; nothing is ever compacted. Then 1,000 rows that have not changed are planned. With `--removes` the
 //! state keeps the keys of the rows, sealed, so that what leaves the source can be removed.
+//!
+//! With `-- --rows 10000000 --rounds 5` it is seen whether time and memory grow in proportion: each round has ten runs of a
+//! tenth of the rows, five before the one of all rows and five after it, since a shared machine is not as fast in one
+//! minute as in another, and each run has memory that was used shortly before.
 
 use std::{
+    cmp::Ordering,
     convert::Infallible,
     fs::File,
+    io::Write,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -38,15 +45,23 @@ fn main() -> Result<()> {
     // Run as a test it only has to work.
     let is_test = !std::env::args().any(|argument| argument == "--bench");
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let (mut rows, mut runs, mut removes) =
-        (if is_test { 2_000 } else { 1_000_000 }, if is_test { 2 } else { 20 }, false);
+    let (mut rows, mut runs) = if is_test { (2_000, 2) } else { (1_000_000, 20) };
+    let (mut removes, mut is_brief, mut rounds) = (false, false, 0);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--removes" => removes = true,
+            "--brief" => is_brief = true,
             "--rows" => rows = arguments.next().ok_or("a value is missing")?.parse()?,
             "--runs" => runs = arguments.next().ok_or("a value is missing")?.parse()?,
-            other => return Err(format!("{other} is unknown: --rows N, --runs N, --removes").into()),
+            "--rounds" => rounds = arguments.next().ok_or("a value is missing")?.parse()?,
+            other => {
+                let known = "--rows N, --runs N, --rounds N, --removes, --brief";
+                return Err(format!("{other} is unknown: {known}").into());
+            }
         }
+    }
+    if rounds > 0 {
+        return compare(rows, rounds);
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("state");
@@ -57,6 +72,9 @@ fn main() -> Result<()> {
             .build()?,
         removes,
     };
+    if is_brief {
+        return sync.brief(&RedbStore::open(&path)?, rows);
+    }
     println!("{rows} rows{}", if removes { ", keys kept for removals" } else { "" });
     println!(
         "{:<12} {:>9} {:>9} {:>12} {:>12} {:>10}",
@@ -137,6 +155,75 @@ impl Sync {
         delivered?;
         Ok(Taken { planned, delivered: started.elapsed(), sent })
     }
+
+    /// Says in one line what a first run and the one after it take, in the order of [`FIGURES`].
+    fn brief(&self, store: &RedbStore, rows: u64) -> Result<()> {
+        let first = self.run(store, people(Rows::After(0), rows))?;
+        let next = self.run(store, people(Rows::After(1), rows))?;
+        let seconds = [first.planned, first.delivered, next.planned].map(|time| time.as_secs_f64());
+        println!("{} {} {} {}", seconds[0], seconds[1], seconds[2], peak_memory().unwrap_or(0));
+        Ok(())
+    }
+}
+
+const FIGURES: [&str; 4] = ["planned", "delivered", "1 % planned", "memory"];
+
+/// Says how many times as much so many rows take as a tenth of them.
+fn compare(rows: u64, rounds: usize) -> Result<()> {
+    println!("{rows} rows, and a tenth of them: seconds, megabytes, and how many times as much");
+    println!("{:<8} {:>26} {:>26} {:>26} {:>26}", "round", FIGURES[0], FIGURES[1], FIGURES[2], FIGURES[3]);
+    let (mut few, mut all) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        let mut tenths = Vec::new();
+        let some = |tenths: &mut Vec<_>| {
+            (0..5).try_for_each(|_| in_a_process(rows / 10).map(|taken| tenths.push(taken)))
+        };
+        some(&mut tenths)?;
+        let whole = in_a_process(rows)?;
+        some(&mut tenths)?;
+        let tenth: [f64; 4] = std::array::from_fn(|figure| mean(tenths.iter().map(|taken| taken[figure])));
+        show(&round.to_string(), &tenth, &whole);
+        few.push(tenth);
+        all.push(whole);
+    }
+    let median = |taken: &[[f64; 4]]| -> [f64; 4] {
+        std::array::from_fn(|figure| median(taken.iter().map(|taken| taken[figure]).collect()))
+    };
+    show("median", &median(&few), &median(&all));
+    Ok(())
+}
+
+fn show(round: &str, tenth: &[f64; 4], whole: &[f64; 4]) {
+    print!("{round:<8}");
+    for (tenth, whole) in tenth.iter().zip(whole) {
+        print!(" {:>26}", format!("{tenth:.2} -> {whole:.2} {:>5.2} x", whole / tenth));
+    }
+    println!();
+}
+
+/// What so many rows take in a process of their own.
+fn in_a_process(rows: u64) -> Result<[f64; 4]> {
+    warm_up(rows)?;
+    let mut process = Command::new(std::env::current_exe()?);
+    let output = process.args(["--bench", "--brief", "--rows", &rows.to_string()]).output()?;
+    let said = String::from_utf8(output.stdout)?;
+    let figures: std::result::Result<Vec<f64>, _> = said.split_whitespace().map(str::parse).collect();
+    figures?.try_into().map_err(|_| String::from_utf8_lossy(&output.stderr).into())
+}
+
+/// Uses as much memory for pages of files as is about to be used, and some more: what a virtual machine has to ask its host
+/// for costs more than to fill it, and of a few rows it would have that at hand.
+fn warm_up(rows: u64) -> Result<()> {
+    let mut file = tempfile::tempfile()?;
+    let page = [0; 16_384];
+    (0..rows * 512 / 16_384).try_for_each(|_| file.write_all(&page))?;
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "they are ten")]
+fn mean(figures: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = figures.len() as f64;
+    figures.sum::<f64>() / count
 }
 
 fn mapping() -> Mapping {
@@ -183,9 +270,9 @@ fn key(person: u64) -> u128 {
     u128::from(mix(person)) << 64 | u128::from(mix(!person))
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+fn median<T: PartialOrd + Copy>(mut figures: Vec<T>) -> T {
+    figures.sort_unstable_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+    figures[figures.len() / 2]
 }
 
 /// How long a file is, and how much of the disk it has.
