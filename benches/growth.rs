@@ -61,7 +61,8 @@ fn main() -> Result<()> {
         }
     }
     if rounds > 0 {
-        return compare(rows, rounds);
+        let is_asked = !removes && !is_brief;
+        return if is_asked { compare(rows, rounds) } else { Err("--rounds goes with --rows alone".into()) };
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("state");
@@ -206,9 +207,12 @@ fn in_a_process(rows: u64) -> Result<[f64; 4]> {
     warm_up(rows)?;
     let mut process = Command::new(std::env::current_exe()?);
     let output = process.args(["--bench", "--brief", "--rows", &rows.to_string()]).output()?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
+    }
     let said = String::from_utf8(output.stdout)?;
     let figures: std::result::Result<Vec<f64>, _> = said.split_whitespace().map(str::parse).collect();
-    figures?.try_into().map_err(|_| String::from_utf8_lossy(&output.stderr).into())
+    figures?.try_into().map_err(|_| format!("{said:?} are not four figures").into())
 }
 
 /// Uses as much memory for pages of files as is about to be used, and some more: what a virtual machine has to ask its host

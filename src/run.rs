@@ -4,8 +4,8 @@
 //! in a queue for each operation until a batch is full; a row whose earlier request may still take effect waits until
 //! that is over. A row that an update did not find goes into the queue of inserts, if the destination creates records.
 //!
-//! Steps overlap: while batches are out and more may be, the next ones are put together and their commit is begun. None is
-//! handed out before its commit is stored.
+//! Steps overlap: while a commit is stored or a batch is out, the entries of the next batch are taken, and where more batches
+//! may be out at once it is put together and its commit begun. None is handed out before its commit is stored.
 //!
 //! A row's road: [`intake`] takes its entry from the plan, and its record with it; [`queue`] has it until a batch is full;
 //! [`announce`] puts it into that batch and notes so in its record; [`commit`] stores this; the caller sends the batch;

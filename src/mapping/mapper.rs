@@ -222,26 +222,39 @@ impl Mapper {
         self.key_kind.takes_as_it_is(text) && is_without_blanks(text)
     }
 
-    /// The row's values, and their fingerprints if they may have to be compared with those of a record.
-    pub(crate) fn mapped(
+    /// The row's values.
+    pub(crate) fn mapped(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<Mapped, Invalid> {
+        self.mapped_to(values, |_, _| {})
+    }
+
+    /// The row's values, and their fingerprints, to be compared with those of a record.
+    pub(crate) fn compared(
         &self,
         values: &[Option<ValueRef<'_>>],
-        is_compared: bool,
         scratch: &mut Pairs,
     ) -> std::result::Result<Mapped, Invalid> {
-        let (fields, on_create) = (self.synced.len(), self.creation_values(values));
+        let mut prints = Vec::with_capacity(self.synced.len());
+        let mapped = self.mapped_to(values, |slot, value| {
+            scratch.clear();
+            scratch.push(slot, value);
+            prints.push((slot, self.prints.field(scratch)));
+        })?;
+        Ok(Mapped { prints, ..mapped })
+    }
+
+    fn mapped_to(
+        &self,
+        values: &[Option<ValueRef<'_>>],
+        mut take: impl FnMut(Slot, &ValueRef<'_>),
+    ) -> std::result::Result<Mapped, Invalid> {
         let mut mapped = Mapped {
-            values: PackedValues::with_capacity(fields),
-            prints: Vec::with_capacity(if is_compared { fields } else { 0 }),
-            on_create,
+            on_create: self.creation_values(values),
+            values: PackedValues::with_capacity(self.synced.len()),
+            prints: Vec::new(),
         };
         for (slot, taken) in &self.synced {
             if let Some(value) = taken.value(values)? {
-                if is_compared {
-                    scratch.clear();
-                    scratch.push(*slot, &value);
-                    mapped.prints.push((*slot, self.prints.field(scratch)));
-                }
+                take(*slot, &value);
                 mapped.values.push(*slot, value);
             }
         }

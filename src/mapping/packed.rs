@@ -33,7 +33,7 @@ pub(crate) struct PackedValues {
     others: Vec<Value>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 enum Packed {
     Null,
     /// Begins where the text before it ends.

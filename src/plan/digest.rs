@@ -114,8 +114,11 @@ impl Digester {
         let hash = hashed.map_or_else(|| self.mapper.prints().key(key.as_str()), |hashed| hashed.key);
         let keyed = Keyed { key, hash, place: self.index.find(hash) };
         let print = hashed.map_or_else(|| self.mapper.row(values, pairs), |hashed| Ok(hashed.print));
-        let is_known = keyed.place.is_some();
-        match print.and_then(|print| Ok((print, self.mapper.mapped(values, is_known, pairs)?))) {
+        let mapped = |pairs| match keyed.place {
+            Some(_) => self.mapper.compared(values, pairs),
+            None => self.mapper.mapped(values),
+        };
+        match print.and_then(|print| Ok((print, mapped(pairs)?))) {
             Ok((print, mapped)) => Other::Differs(Box::new(Differing { keyed, print, mapped })),
             Err(reason) => Other::Invalid(Some(keyed), reason),
         }

@@ -108,9 +108,7 @@ impl MetRows {
             return Ok(());
         }
         let place = u32::try_from(rows.len()).map_err(|_| {
-            Error::config(
-                "more rows differ than a plan can hold, which is hundreds of billions: split the sync",
-            )
+            Error::config("about a trillion rows differ, which is more than a plan can hold: split the sync")
         })?;
         rows.push(Packed::new(hash, met));
         places.insert_unique(hash.lower(), place, |place| rows[*place as usize].hash.lower());

@@ -35,7 +35,8 @@ use crate::{
     },
 };
 
-/// To look one row up costs about as much as to read so many in a scan of the whole state.
+/// To look one row up costs about as much as to read so many in a scan of the whole state: of ten million rows, 10 µs beside
+/// 60 ns for each.
 const SCANNED_FOR_ONE_LOADED: u64 = 256;
 /// The fewest rows that are looked up one by one before the whole state is read instead.
 const LOADED_MIN: u64 = 1024;

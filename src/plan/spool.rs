@@ -17,8 +17,8 @@ use std::{
 use self::runs::{Run, Runs, Stretch, Writer};
 use crate::{Error, ErrorKind, Result, change::Entry, fingerprint::KeyHash};
 
-/// Bytes of each run of the file that are read at once.
-const READ_AT_ONCE: usize = 64 * 1024;
+/// Bytes of each run of the file that are read at once: there are a hundred and more, and all of them are to be near.
+const READ_AT_ONCE: usize = 16 * 1024;
 
 /// Takes entries in any order.
 ///
@@ -206,11 +206,11 @@ pub(crate) struct Entries {
 
 impl Entries {
     fn start(&mut self) -> Result<()> {
+        self.started = true;
         for (index, (source, head)) in self.sources.iter_mut().enumerate() {
             *head = source.next()?;
             self.smallest.extend(head.as_ref().map(|head| Reverse((head.hash(), index))));
         }
-        self.started = true;
         Ok(())
     }
 
@@ -239,7 +239,12 @@ impl Iterator for Entries {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
+        let next = self.advance();
+        if next.is_err() {
+            // What cannot be read cannot be put in order either.
+            self.smallest.clear();
+        }
+        next.transpose()
     }
 }
 

@@ -6,9 +6,9 @@ use crate::{
     Result,
     batch::Batch,
     change::{Change, ChangeKind, Phase, Step},
-    destination::{Limits, Operation},
+    destination::Operation,
     host::{Deadline, later},
-    run::{Row, Run, Waiting, commit::ROWS_A_COMMIT},
+    run::{Row, Run, Waiting, commit::ROWS_A_COMMIT, queue::next_batch},
 };
 
 /// Entries after which no more are taken for a batch ahead: nobody else has a turn meanwhile.
@@ -31,7 +31,7 @@ impl Run<'_> {
                     Err(error) => return self.fail(error),
                 }
             }
-            if self.is_loaded || !self.prepared.is_empty() || self.queues.have(self.limits.rows) {
+            if self.is_loaded || !self.prepared.is_empty() || self.queues.have_batch(&self.limits) {
                 return;
             }
             match self.fill() {
@@ -48,17 +48,8 @@ impl Run<'_> {
         let is_last = self.is_loaded;
         for operation in [Operation::Remove, Operation::Insert, Operation::Update, Operation::Upsert] {
             while batches.len() < room {
-                let Limits { rows, bytes, .. } = self.limits;
                 let queue = self.queues.of(operation);
-                let (mut taken, mut size) = (0, 0_usize);
-                while let Some(waiting) = queue.get(taken)
-                    && taken < rows
-                    && (taken == 0 || size.saturating_add(waiting.bytes) <= bytes)
-                {
-                    size = size.saturating_add(waiting.bytes);
-                    taken += 1;
-                }
-                let is_full = taken == rows || taken < queue.len();
+                let (taken, is_full) = next_batch(queue, &self.limits);
                 if taken == 0 || !(is_full || is_last) {
                     break;
                 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::SystemTime};
 
 use crate::{
     change::Change,
-    destination::Operation,
+    destination::{Limits, Operation},
     state::record::{Mark, RowRecord},
 };
 
@@ -38,13 +38,17 @@ pub(super) struct Queues {
 
 impl Queues {
     pub(super) fn is_empty(&self) -> bool {
-        !self.have(1)
+        self.all().iter().all(|queue| queue.is_empty())
     }
 
-    /// Whether one of them has so many rows.
-    pub(super) fn have(&self, rows: usize) -> bool {
+    /// Whether there is a full batch in one of them.
+    pub(super) fn have_batch(&self, limits: &Limits) -> bool {
+        self.all().iter().any(|queue| next_batch(queue, limits).1)
+    }
+
+    fn all(&self) -> [&VecDeque<Waiting>; 4] {
         let Self { remove, insert, update, upsert } = self;
-        [remove, insert, update, upsert].iter().any(|queue| queue.len() >= rows)
+        [remove, insert, update, upsert]
     }
 
     pub(super) fn of(&mut self, operation: Operation) -> &mut VecDeque<Waiting> {
@@ -55,6 +59,20 @@ impl Queues {
             Operation::Upsert => &mut self.upsert,
         }
     }
+}
+
+/// How many of the rows of a queue make the next batch, and whether it is full.
+pub(super) fn next_batch(queue: &VecDeque<Waiting>, limits: &Limits) -> (usize, bool) {
+    let Limits { rows, bytes, .. } = *limits;
+    let (mut taken, mut size) = (0, 0_usize);
+    while let Some(waiting) = queue.get(taken)
+        && taken < rows
+        && (taken == 0 || size.saturating_add(waiting.bytes) <= bytes)
+    {
+        size = size.saturating_add(waiting.bytes);
+        taken += 1;
+    }
+    (taken, taken > 0 && (taken == rows || taken < queue.len()))
 }
 
 impl Row {
@@ -73,5 +91,49 @@ impl Waiting {
 
     pub(super) fn is_over(&self, now: SystemTime) -> bool {
         self.until().is_none_or(|until| until < now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        change::{ChangeKind, Entry, Fields, Phase, Step},
+        fingerprint::KeyHash,
+        record::Key,
+    };
+
+    fn waiting(bytes: usize) -> Waiting {
+        let entry = Entry::new(Step::Send, ChangeKind::Added, KeyHash::from_u128(1), Key::new("k"), 1);
+        let fields = Fields::default();
+        let change = Change {
+            entry,
+            slots: Vec::new(),
+            on_create: fields.clone(),
+            fields,
+            phase: Phase::First,
+            handed_out: 0,
+        };
+        Waiting { change, row: Row::new(None), bytes }
+    }
+
+    /// What is taken ahead ends with a full batch, so memory would not be bounded if bytes did not count.
+    #[test]
+    fn batch_is_full_by_its_rows_or_by_its_bytes() {
+        let limits = Limits::rows(3).bytes(100);
+        for (sizes, expected) in [
+            (&[][..], (0, false)),
+            (&[10, 10], (2, false)),
+            (&[10, 10, 10], (3, true)),
+            (&[60, 40], (2, false)),
+            (&[60, 41], (1, true)),
+            (&[500], (1, false)),
+            (&[500, 1], (1, true)),
+        ] {
+            let mut queues = Queues::default();
+            queues.update.extend(sizes.iter().map(|bytes| waiting(*bytes)));
+            assert_eq!(next_batch(&queues.update, &limits), expected, "{sizes:?}");
+            assert_eq!(queues.have_batch(&limits), expected.1, "{sizes:?}");
+        }
     }
 }

@@ -454,6 +454,63 @@ async fn spooled_plan_and_one_read_back_are_equal_to_one_in_memory() {
     }
 }
 
+/// The plan itself, or the one that is read back from the file that it is written to.
+fn kept(plan: Plan, in_a_file: bool) -> Plan {
+    let mut file = Vec::new();
+    plan.write_to(&mut file).unwrap();
+    if in_a_file { Plan::read_from(&*file).unwrap() } else { plan }
+}
+
+/// Carries a plan out: every row has this outcome.
+async fn carry_out(plan: Plan, setup: &Setup, outcome: &Outcome) {
+    let mut run = plan.start(&setup.store, Limits::rows(100)).await.unwrap();
+    while let Some(batch) = run.next_batch().await {
+        let outcomes = batch.all(outcome);
+        batch.settle(outcomes);
+    }
+    run.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn new_rows_of_every_type_are_remembered_field_by_field_however_their_plan_was_kept() {
+    let columns = ["name", "none", "flag", "small", "big", "third", "whole", "tiny", "born", "list"];
+    let mapping = columns.iter().fold(Mapping::new("id"), |mapping, column| mapping.map(*column, *column));
+    for (bytes, in_a_file) in [(usize::MAX, false), (1, false), (usize::MAX, true)] {
+        let setup = Setup::new(Service::Upserts);
+        let plan = async |people: Vec<Record>| {
+            let options = setup.options().memory_max(bytes);
+            reverse_etl::plan(&people, &mapping, &setup.store, &options).await.unwrap()
+        };
+        let people = || (0..300).map(of_every_type);
+        let first = plan(people().collect()).await;
+        carry_out(kept(first, in_a_file), &setup, &Outcome::applied()).await;
+        assert_eq!(plan(people().collect()).await.counts().unchanged, 300);
+        for column in columns {
+            let changed = people().map(|person| person.with(column, "another")).collect();
+            let plan = plan(changed).await;
+            assert_eq!((plan.counts().changed, plan.counts().fields), (300, 300), "{column}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn new_row_that_was_rejected_is_held_until_it_changes_or_what_it_would_be_created_with() {
+    let mapping = Mapping::new("id").map("name", "Name").column(Column::new("origin", "Origin").on_create());
+    for in_a_file in [false, true] {
+        let setup = Setup::new(Service::Upserts);
+        let plan = async |name: &str, origin: &str| {
+            let people = vec![Record::new().with("id", 1).with("name", name).with("origin", origin)];
+            reverse_etl::plan(&people, &mapping, &setup.store, &setup.options()).await.unwrap()
+        };
+        let first = plan("Ada", "shop").await;
+        carry_out(kept(first, in_a_file), &setup, &Outcome::rejected("422", "no")).await;
+        for (name, origin, held) in [("Ada", "shop", 1), ("Ada", "web", 0), ("Eve", "shop", 0)] {
+            let counts = plan(name, origin).await.counts().clone();
+            assert_eq!((counts.held, counts.planned()), (held, 1 - held), "{name} of {origin}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn plan_of_a_file_is_carried_out_by_another_process_and_then_the_state_is_settled() {
     let setup = Setup::new(Service::Upserts);

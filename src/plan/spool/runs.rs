@@ -8,8 +8,11 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{Kept, READ_AT_ONCE, spooling};
+use super::{Kept, spooling};
 use crate::Result;
+
+/// Bytes that are written at once.
+const WRITTEN_AT_ONCE: usize = 64 * 1024;
 
 /// A file that no directory names.
 pub(super) struct Runs {
@@ -39,7 +42,7 @@ impl Runs {
     fn add(&mut self, kept: &mut Kept) -> Result<()> {
         kept.sort();
         let start = self.file.seek(SeekFrom::End(0)).map_err(spooling)?;
-        let mut out = BufWriter::with_capacity(READ_AT_ONCE, &mut self.file);
+        let mut out = BufWriter::with_capacity(WRITTEN_AT_ONCE, &mut self.file);
         for span in &kept.spans {
             let bytes = kept.bytes_of(span);
             let length = u32::try_from(bytes.len()).map_err(spooling)?;

@@ -39,10 +39,12 @@ pub(super) const COLD: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("
 pub(super) const RECENT_MIN: u64 = 4 * 1024;
 /// One recent row to so many in blocks.
 const BLOCKED_TO_RECENT: u64 = 16;
-/// Rows in the state to one in the journal, and the most that are there: to move them on takes no longer than to put a batch
-/// together meanwhile.
+/// Rows in the state to one in the journal, or to one of a commit that goes there.
 pub(super) const ROWS_TO_JOURNALED: u64 = 64;
+/// The most rows in the journal before it takes more: a run need not wait while so many are moved on.
 const JOURNAL_MAX: usize = 8 * 1024;
+/// The most rows of a commit that goes there.
+const JOURNALED_AT_ONCE: usize = 32 * 1024;
 /// The most blocks of the journal, so that neither long records nor many small commits make it long.
 const JOURNAL_BLOCKS_MAX: u64 = 256;
 /// The fewest rows of which it can be said that they lie close together, and how many others each may have between it and the next.
@@ -322,6 +324,7 @@ pub(super) fn scan(
 #[derive(Clone, Copy)]
 pub(super) struct RowsMax {
     journaled: usize,
+    journaled_at_once: usize,
     recent: u64,
     /// So many more recent ones where the commit makes rows recent itself; and so many are put into blocks by one that does not.
     spare: u64,
@@ -332,8 +335,10 @@ pub(super) struct RowsMax {
 impl RowsMax {
     /// Of a state of so many rows.
     pub(super) fn new(rows: u64, recent_min: u64, rows_to_journaled: u64) -> Self {
+        let journaled = usize::try_from(rows / rows_to_journaled).unwrap_or(usize::MAX);
         Self {
-            journaled: JOURNAL_MAX.min(usize::try_from(rows / rows_to_journaled).unwrap_or(JOURNAL_MAX)),
+            journaled: journaled.min(JOURNAL_MAX),
+            journaled_at_once: journaled.min(JOURNALED_AT_ONCE),
             recent: recent_min.max(rows / BLOCKED_TO_RECENT),
             spare: recent_min,
             rows,
@@ -405,7 +410,7 @@ pub(super) fn write<'r>(
     if may_stay && rows.is_empty() {
         return tables.settle(known, max.recent, max.spare);
     }
-    let stays = may_stay && rows.len() <= max.journaled;
+    let stays = may_stay && rows.len() <= max.journaled_at_once;
     let has_room = journal.len()? < JOURNAL_BLOCKS_MAX;
     let journaled = known.journaled.saturating_add(count(rows.len()));
     if stays && has_room && journaled <= count(max.journaled) {
