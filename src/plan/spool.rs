@@ -291,4 +291,18 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn entries_that_cannot_be_read_back_are_an_error_once_and_then_there_are_no_more() {
+        for cut in 0..3 {
+            let mut spooler = Spooler::new(usize::MAX);
+            (1..=3).for_each(|row| spooler.push(&entry(u128::from(row), row)).unwrap());
+            let mut spool = spooler.finish().unwrap();
+            let kept = Arc::get_mut(&mut spool.kept).unwrap();
+            kept.bytes.truncate(kept.spans[cut].start);
+            let read: Vec<_> = spool.entries().take(10).map(|entry| entry.is_ok()).collect();
+            let errors = read.iter().filter(|is_read| !**is_read).count();
+            assert_eq!((errors, read.last()), (1, Some(&false)), "{read:?}");
+        }
+    }
 }
