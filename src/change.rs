@@ -446,7 +446,7 @@ impl Entry {
     pub(crate) fn fingerprint(
         &mut self,
         prints: &Fingerprinter,
-        creation: &[(FieldName, Option<String>)],
+        creation: &[FieldName],
         scratch: &mut Pairs,
     ) {
         if self.before.is_some() {
@@ -459,7 +459,7 @@ impl Entry {
         };
         self.wanted = Vec::with_capacity(self.values.len());
         self.wanted.extend(self.values.iter().map(|(slot, value)| print(slot, &value)));
-        let named = |(place, value)| Some((creation.get(usize::from(place))?.0.as_str(), value));
+        let named = |(place, value)| Some((creation.get(usize::from(place))?.as_str(), value));
         self.sent = prints.sent(&self.wanted, self.on_create.iter().filter_map(named));
     }
 

@@ -53,7 +53,7 @@ impl<T> Giver<T> {
 pub(crate) fn ended() -> Error {
     Error::new(
         ErrorKind::Io,
-        "a thread that makes the plan has ended, or could not be started; nothing was planned: plan again",
+        "a thread that makes or reads the plan has ended, or could not be started: plan again",
     )
 }
 

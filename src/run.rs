@@ -7,10 +7,11 @@
 //! Steps overlap: while a commit is stored or a batch is out, the entries of the next batch are taken, and where more batches
 //! may be out at once it is put together and its commit begun. None is handed out before its commit is stored.
 //!
-//! A row's road: [`intake`] takes its entry from the plan, and its record with it; [`queue`] has it until a batch is full;
+//! A row's road: [`ahead`] reads its entry and makes it ready; [`intake`] takes it, and its record with it; [`queue`] has it until a batch is full;
 //! [`announce`] puts it into that batch and notes so in its record; [`commit`] stores this; the caller sends the batch;
 //! [`settle`] makes of its outcome what the next commit remembers. [`hold`] keeps the state meanwhile.
 
+mod ahead;
 mod announce;
 mod commit;
 mod hold;
@@ -34,14 +35,14 @@ use hashbrown::HashMap;
 use crate::{
     Error, ErrorKind, Result,
     batch::{Batch, Ledger},
-    change::Step,
     destination::{Limits, Target},
     event::{Event, Observer, Problem},
-    fingerprint::{Fingerprinter, KeyHash, Pairs},
+    fingerprint::{Fingerprinter, KeyHash},
     host::{Host, yield_once},
-    plan::{Entries, Head, Plan, Table},
+    plan::{Head, Plan, Table},
     report::{Report, Tally},
     run::{
+        ahead::Ahead,
         commit::{Pending, ROWS_A_COMMIT},
         queue::{Queues, Row, Waiting},
     },
@@ -85,11 +86,8 @@ pub struct Run<'s> {
     place: Option<Arc<str>>,
     table: Table,
     sealer: Sealer,
-    prints: Fingerprinter,
-    scratch: Pairs,
     ledger: Arc<Ledger>,
-    entries: Entries,
-    last_entry: Option<(KeyHash, Step)>,
+    ahead: Ahead,
     /// Whether every entry of the plan is in a queue, or was.
     is_loaded: bool,
     queues: Queues,
@@ -122,8 +120,7 @@ pub struct Run<'s> {
 impl<'s> Run<'s> {
     pub(crate) async fn start(plan: Plan, store: &'s dyn StateStore, limits: Limits) -> Result<Run<'s>> {
         let table = plan.head.table();
-        let entries = plan.spool.entries();
-        let Plan { head, secret, written, observer, host, .. } = plan;
+        let Plan { head, spool, secret, written, observer, host, .. } = plan;
         let stored = store.header().await?;
         if let Some(header) = &stored {
             header.belongs_to(&head.identity)?;
@@ -153,6 +150,8 @@ impl<'s> Run<'s> {
             None => Header::new(head.identity.clone(), &secret, is_generated)?,
         };
         header.slots = head.slots.clone();
+        let sealer = Sealer::new(&secret)?;
+        let ahead = Ahead::new(&spool, &head, &Fingerprinter::new(&secret)?, &sealer);
         let started = host.monotonic();
         let mut run = Run {
             store,
@@ -163,12 +162,9 @@ impl<'s> Run<'s> {
             renewed: started,
             place: head.place.as_deref().map(Arc::from),
             table,
-            sealer: Sealer::new(&secret)?,
-            prints: Fingerprinter::new(&secret)?,
-            scratch: Pairs::new(),
+            sealer,
             ledger: Arc::default(),
-            entries,
-            last_entry: None,
+            ahead,
             is_loaded: false,
             queues: Queues::default(),
             late: Vec::new(),
@@ -370,7 +366,7 @@ impl<'s> Run<'s> {
         if !batches.is_empty() || self.dirty.len() >= ROWS_A_COMMIT {
             self.begin(batches);
         } else if !self.is_loaded {
-            self.fill()?;
+            self.fill().await?;
             yield_once().await;
         } else if (self.ledger.count_open() == 0 && !waits_for_late) || self.is_overdue() {
             // What is left to remember is remembered by `finish`, in the commit that gives the state back.

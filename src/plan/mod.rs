@@ -40,8 +40,7 @@ pub use guard::{Guards, Share};
 pub(crate) use head::{Head, Table};
 pub use options::{DuplicatePolicy, MissingPolicy, PlanOptions, RejectedPolicy};
 pub use planner::plan;
-pub(crate) use spool::Entries;
-use spool::Spool;
+pub(crate) use spool::{Entries, Spool};
 
 /// Problems that a plan or a report keeps; an observer is told all of them.
 pub(crate) const PROBLEMS_KEPT: usize = 100;

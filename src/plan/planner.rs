@@ -292,6 +292,7 @@ impl<'p> Planner<'p> {
     ) -> Result<()> {
         self.unseen.resize(digested.unseen.len(), true);
         self.unseen.iter_mut().zip(&digested.unseen).for_each(|(unseen, is)| *unseen &= is);
+        self.met.touch(digested.others.iter().filter_map(Other::keyed).map(|keyed| keyed.hash));
         let mut others = digested.others.into_iter().zip(states);
         let mut places = digested.unchanged.iter().copied();
         while let Some(place) = self.next_to_look_at(&mut places) {

@@ -130,6 +130,11 @@ impl std::fmt::Debug for Spool {
 }
 
 impl Spool {
+    /// Whether there are more entries than memory was to be used for.
+    pub(crate) fn is_long(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The entries in the order of their key hashes.
     pub(crate) fn entries(&self) -> Entries {
         let mut sources = Vec::new();

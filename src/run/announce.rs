@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
+
 use crate::{
     Result,
     batch::Batch,
@@ -34,9 +36,11 @@ impl Run<'_> {
             if self.is_loaded || !self.prepared.is_empty() || self.queues.have_batch(&self.limits) {
                 return;
             }
-            match self.fill() {
-                Ok(rows) => taken += rows,
-                Err(error) => self.fail(error),
+            match self.fill().now_or_never() {
+                Some(Ok(rows)) => taken += rows,
+                Some(Err(error)) => self.fail(error),
+                // The thread that reads the plan has to catch up.
+                None => return,
             }
         }
     }
