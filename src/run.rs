@@ -7,9 +7,9 @@
 //! Steps overlap: while a commit is stored or a batch is out, the entries of the next batch are taken, and where more batches
 //! may be out at once it is put together and its commit begun. None is handed out before its commit is stored.
 //!
-//! A row's road: [`ahead`] reads its entry and makes it ready; [`intake`] takes it, and its record with it; [`queue`] has it until a batch is full;
-//! [`announce`] puts it into that batch and notes so in its record; [`commit`] stores this; the caller sends the batch;
-//! [`settle`] makes of its outcome what the next commit remembers. [`hold`] keeps the state meanwhile.
+//! A row's road: [`ahead`] reads its entry and makes it ready; [`intake`] takes it, and its record with it; [`queue`] has it
+//! until a batch is full; [`announce`] puts it into that batch and notes so in its record; [`commit`] stores this; the caller
+//! sends the batch; [`settle`] makes of its outcome what the next commit remembers. [`hold`] keeps the state meanwhile.
 
 mod ahead;
 mod announce;

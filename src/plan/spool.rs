@@ -135,6 +135,13 @@ impl Spool {
         self.file.is_some()
     }
 
+    /// Takes the last bytes of the file away, as if the disk had lost them.
+    #[cfg(test)]
+    pub(crate) fn lose(&self, bytes: u64) {
+        let file = self.file.as_ref().unwrap();
+        file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
+    }
+
     /// The entries in the order of their key hashes.
     pub(crate) fn entries(&self) -> Entries {
         let mut sources = Vec::new();
@@ -309,5 +316,17 @@ mod tests {
             let errors = read.iter().filter(|is_read| !**is_read).count();
             assert_eq!((errors, read.last()), (1, Some(&false)), "{read:?}");
         }
+    }
+
+    #[test]
+    fn entry_that_the_file_has_lost_as_a_whole_is_an_error_and_not_an_end() {
+        let mut spooler = Spooler::new(1);
+        (1..=3).for_each(|row| spooler.push(&entry(u128::from(row), row)).unwrap());
+        let spool = spooler.finish().unwrap();
+        let bytes = spool.file.as_ref().unwrap().metadata().unwrap().len();
+        assert_eq!(spool.entries().count(), 3);
+        spool.lose(bytes / 3);
+        let read: Vec<_> = spool.entries().map(|entry| entry.is_ok()).collect();
+        assert_eq!(read, [false]);
     }
 }

@@ -152,3 +152,35 @@ impl Reader {
         Ok(Ready { entry, row })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use crate::{ErrorKind, Limits, Mapping, MemoryStore, Outcome, PlanOptions, PriorState, Record, plan};
+
+    #[test]
+    fn long_plan_that_cannot_be_read_back_ends_its_run_and_what_was_sent_is_remembered() {
+        block_on(async {
+            let store = MemoryStore::default();
+            let people: Vec<_> =
+                (0..5_000).map(|id| Record::new().with("id", id).with("name", "Ada")).collect();
+            let mapping = Mapping::new("id").map("name", "full_name");
+            let options = PlanOptions::default().memory_max(200_000);
+            let first = plan(&people, &mapping, &store, &options).await.unwrap();
+            first.spool.lose(1);
+            let mut run = first.start(&store, Limits::rows(100)).await.unwrap();
+            while let Some(batch) = run.next_batch().await {
+                let outcomes = batch.all(&Outcome::applied());
+                batch.settle(outcomes);
+            }
+            let error = run.finish().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io);
+            let applied = error.report().unwrap().outcomes.applied;
+            assert!(applied > 0 && applied < 5_000, "{applied} rows");
+            assert!(store.header().await.unwrap().unwrap().lease.is_none());
+            let next = plan(&people, &mapping, &store, &options).await.unwrap();
+            assert_eq!(next.counts().planned(), 5_000 - applied);
+        });
+    }
+}

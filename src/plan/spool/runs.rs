@@ -140,6 +140,10 @@ impl Read for Stretch {
         let left = usize::try_from(self.run.end - self.run.start).unwrap_or(usize::MAX);
         let wanted = left.min(buffer.len());
         let read = read_at(&self.file, &mut buffer[..wanted], self.run.start)?;
+        if read == 0 && wanted > 0 {
+            // The end of the file is not the end of the run: entries would be missing, and nobody would know.
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
         self.run.start += read as u64;
         Ok(read)
     }
