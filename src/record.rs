@@ -58,6 +58,10 @@ impl Key {
         Self(canonical.into())
     }
 
+    pub(crate) fn into_string(self) -> String {
+        self.0
+    }
+
     /// The key in clear text, to be sent to the destination and nowhere else.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,10 +1,11 @@
 //! A mapping at work: what the values of a row come to.
 
-use std::{borrow::Cow, io::Write};
+use std::{borrow::Cow, io::Write, mem};
 
 use super::{Column, Feed, Mapping, NullPolicy, packed::PackedValues};
 use crate::{
     Error, Result,
+    destination::Operation,
     field::FieldKind,
     fingerprint::{FieldFingerprints, Fingerprinter, Hashed, Pairs, RowFingerprint, Slot},
     record::{FieldName, Value, ValueRef},
@@ -28,6 +29,14 @@ pub(crate) struct Mapped {
     pub(crate) prints: FieldFingerprints,
     /// Values for creation only, by their place among such fields. One that does not fit matters to new records alone.
     pub(crate) on_create: std::result::Result<PackedValues, Invalid>,
+}
+
+impl Mapped {
+    /// About the memory that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        let creation = self.on_create.as_ref().map_or(0, PackedValues::bytes);
+        size_of::<Self>() + self.values.bytes() + creation + size_of_val(&*self.prints)
+    }
 }
 
 /// A mapping at work on the rows of one source: columns found, slots assigned.
@@ -96,6 +105,11 @@ impl Mapper {
             }
         }
         synced.sort_by_key(|(slot, _)| *slot);
+        let creates = [Operation::Insert, Operation::Upsert];
+        if !mapping.operations().iter().any(|operation| creates.contains(operation)) {
+            // Values for creation matter to nobody where nothing is created.
+            on_create.clear();
+        }
         let key_kind = mapping.target().map_or(FieldKind::Any, |target| target.key.clone());
         Ok(Self { key_name: mapping.key.clone(), key_kind, columns, synced, on_create, prints })
     }
@@ -222,9 +236,22 @@ impl Mapper {
         self.key_kind.takes_as_it_is(text) && is_without_blanks(text)
     }
 
-    /// The row's values.
-    pub(crate) fn mapped(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<Mapped, Invalid> {
-        self.mapped_to(values, |_, _| {})
+    /// Room for the values of a row.
+    pub(crate) fn room(&self) -> Mapped {
+        Mapped {
+            values: PackedValues::with_capacity(self.synced.len()),
+            prints: Vec::new(),
+            on_create: Ok(PackedValues::with_capacity(self.on_create.len())),
+        }
+    }
+
+    /// Puts the row's values in the place of those of another one.
+    pub(crate) fn map(
+        &self,
+        values: &[Option<ValueRef<'_>>],
+        mapped: &mut Mapped,
+    ) -> std::result::Result<(), Invalid> {
+        self.map_and(values, mapped, |_, _| {})
     }
 
     /// The row's values, and their fingerprints, to be compared with those of a record.
@@ -233,8 +260,8 @@ impl Mapper {
         values: &[Option<ValueRef<'_>>],
         scratch: &mut Pairs,
     ) -> std::result::Result<Mapped, Invalid> {
-        let mut prints = Vec::with_capacity(self.synced.len());
-        let mapped = self.mapped_to(values, |slot, value| {
+        let (mut mapped, mut prints) = (self.room(), Vec::with_capacity(self.synced.len()));
+        self.map_and(values, &mut mapped, |slot, value| {
             scratch.clear();
             scratch.push(slot, value);
             prints.push((slot, self.prints.field(scratch)));
@@ -242,27 +269,30 @@ impl Mapper {
         Ok(Mapped { prints, ..mapped })
     }
 
-    fn mapped_to(
+    fn map_and(
         &self,
         values: &[Option<ValueRef<'_>>],
+        mapped: &mut Mapped,
         mut take: impl FnMut(Slot, &ValueRef<'_>),
-    ) -> std::result::Result<Mapped, Invalid> {
-        let mut mapped = Mapped {
-            on_create: self.creation_values(values),
-            values: PackedValues::with_capacity(self.synced.len()),
-            prints: Vec::new(),
-        };
+    ) -> std::result::Result<(), Invalid> {
+        let room = mem::replace(&mut mapped.on_create, Ok(PackedValues::default()));
+        mapped.on_create = self.creation_values(values, room.unwrap_or_default());
+        mapped.values.clear();
         for (slot, taken) in &self.synced {
             if let Some(value) = taken.value(values)? {
                 take(*slot, &value);
                 mapped.values.push(*slot, value);
             }
         }
-        Ok(mapped)
+        Ok(())
     }
 
-    fn creation_values(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<PackedValues, Invalid> {
-        let mut creation = PackedValues::with_capacity(self.on_create.len());
+    fn creation_values(
+        &self,
+        values: &[Option<ValueRef<'_>>],
+        mut creation: PackedValues,
+    ) -> std::result::Result<PackedValues, Invalid> {
+        creation.clear();
         for (place, on_create) in (0..).zip(&self.on_create) {
             let value = match on_create {
                 OnCreate::Constant(value) => Some(value.as_ref()),

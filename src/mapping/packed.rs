@@ -54,6 +54,13 @@ impl PackedValues {
         }
     }
 
+    /// Drops the values, and keeps the room.
+    pub(super) fn clear(&mut self) {
+        self.texts.clear();
+        self.values.clear();
+        self.others.clear();
+    }
+
     pub(super) fn push(&mut self, slot: Slot, value: ValueRef<'_>) {
         let packed = match value {
             ValueRef::Null => Packed::Null,
@@ -76,6 +83,11 @@ impl PackedValues {
 
     pub(crate) fn len(&self) -> usize {
         self.values.len()
+    }
+
+    /// About the memory that they take; what is in lists is not counted.
+    pub(super) fn bytes(&self) -> usize {
+        self.texts.capacity() + size_of_val(&*self.values) + size_of_val(&*self.others)
     }
 
     /// How many of the values clear their fields.

@@ -1,14 +1,20 @@
 //! Digest: what a stretch of rows is to the state, found without it being changed, on any thread.
 //!
-//! A row that is what the state says leaves nothing but its place in the index. One that differs leaves its mapped values.
+//! A row that is what the state says leaves nothing but its place in the index. One that the state does not have leaves the
+//! plan's entry, which nothing else has a say in, as bytes. One that differs leaves its mapped values.
 
-use std::{ops::Range, sync::Arc};
+use std::{mem, ops::Range, sync::Arc};
 
 use crate::{
     Error, ErrorKind, Result,
+    change::{ChangeKind, Entry, Step},
     fingerprint::{Hashed, KeyHash, Pairs, RowFingerprint},
     mapping::{Hasher, Invalid, Mapped, Mapper},
-    plan::index::{Index, Place},
+    plan::{
+        index::{Index, Place},
+        met::Met,
+        spool,
+    },
     record::{Key, ValueRef},
     rows::Rows,
 };
@@ -31,15 +37,29 @@ pub(super) struct Digested {
     pub(super) unchanged: Vec<Place>,
     /// The other rows.
     pub(super) others: Vec<Other>,
+    /// The entries of those that are new, one behind the other.
+    pub(super) entries: Vec<u8>,
     /// Which columns no row had.
     pub(super) unseen: Vec<bool>,
 }
 
 /// A row that is not what the state says.
 pub(super) enum Other {
+    /// The state does not have it, and all its values fit.
+    New(New),
     Differs(Box<Differing>),
     /// A value does not fit, or the key is unusable.
-    Invalid(Option<Keyed>, Invalid),
+    Invalid(Box<(Option<Keyed>, Invalid)>),
+}
+
+pub(super) struct New {
+    pub(super) hash: KeyHash,
+    pub(super) print: RowFingerprint,
+    /// Where its entry is among those of the piece.
+    pub(super) entry: Range<usize>,
+    /// How many fields are to be sent, and of those to be cleared.
+    pub(super) fields: u16,
+    pub(super) cleared: u16,
 }
 
 /// A row by its key.
@@ -56,13 +76,41 @@ pub(super) struct Differing {
     pub(super) mapped: Mapped,
 }
 
+impl Digested {
+    /// About the memory that the rows take which are not what the state says.
+    pub(super) fn bytes(&self) -> usize {
+        let values = |other: &Other| match other {
+            Other::Differs(differing) => differing.mapped.bytes(),
+            Other::New(_) | Other::Invalid(_) => 0,
+        };
+        let others = self.others.len() * size_of::<Other>();
+        self.entries.len() + others + self.others.iter().map(values).sum::<usize>()
+    }
+}
+
 impl Other {
+    /// A row that the state may have, by its key.
     pub(super) fn keyed(&self) -> Option<&Keyed> {
         match self {
+            Self::New(_) => None,
             Self::Differs(differing) => Some(&differing.keyed),
-            Self::Invalid(keyed, _) => keyed.as_ref(),
+            Self::Invalid(invalid) => invalid.0.as_ref(),
         }
     }
+
+    pub(super) fn hash(&self) -> Option<KeyHash> {
+        match self {
+            Self::New(new) => Some(new.hash),
+            other => other.keyed().map(|keyed| keyed.hash),
+        }
+    }
+}
+
+/// Room that rows use one after the other.
+struct Scratch {
+    pairs: Pairs,
+    mapped: Mapped,
+    key: String,
 }
 
 impl Digester {
@@ -70,11 +118,13 @@ impl Digester {
         let mut digested = Digested {
             unchanged: Vec::with_capacity(range.len()),
             others: Vec::new(),
+            entries: Vec::new(),
             unseen: vec![true; self.mapper.columns().len()],
         };
         let columns = self.mapper.columns();
         let mut hasher = Hasher::new(&self.mapper, rows);
-        let (mut pairs, mut others) = (Pairs::new(), Vec::new());
+        let mut scratch = Scratch { pairs: Pairs::new(), mapped: self.mapper.room(), key: String::new() };
+        let mut others = Vec::new();
         for start in range.clone().step_by(BLOCK) {
             let block = start..range.end.min(start + BLOCK);
             let prints = hasher.hash(block.clone(), &mut digested.unseen)?;
@@ -93,8 +143,8 @@ impl Digester {
             let (mut next, before) = (others.iter(), digested.others.len());
             rows.visit_some(columns, &others, &mut |values| {
                 let print = next.next().and_then(|row| prints.get(row - block.start));
-                let other = self.other(values, print.filter(|print| !print.is_none()), &mut pairs);
-                digested.others.push(other);
+                let print = print.filter(|print| !print.is_none());
+                digested.others.push(self.other(values, print, &mut digested.entries, &mut scratch)?);
                 Ok(())
             })?;
             let given = digested.others.len() - before;
@@ -106,21 +156,42 @@ impl Digester {
     }
 
     /// A row that is not what the state says; it has no hashes if it is invalid.
-    fn other(&self, values: &[Option<ValueRef<'_>>], hashed: Option<&Hashed>, pairs: &mut Pairs) -> Other {
+    fn other(
+        &self,
+        values: &[Option<ValueRef<'_>>],
+        hashed: Option<&Hashed>,
+        entries: &mut Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<Other> {
+        let invalid = |keyed, reason| Ok(Other::Invalid(Box::new((keyed, reason))));
         let key = match self.mapper.key(values) {
-            Ok(key) => Key::new(key),
-            Err(reason) => return Other::Invalid(None, reason),
+            Ok(key) => key,
+            Err(reason) => return invalid(None, reason),
         };
-        let hash = hashed.map_or_else(|| self.mapper.prints().key(key.as_str()), |hashed| hashed.key);
-        let keyed = Keyed { key, hash, place: self.index.find(hash) };
-        let print = hashed.map_or_else(|| self.mapper.row(values, pairs), |hashed| Ok(hashed.print));
-        let mapped = |pairs| match keyed.place {
-            Some(_) => self.mapper.compared(values, pairs),
-            None => self.mapper.mapped(values),
+        let hash = hashed.map_or_else(|| self.mapper.prints().key(&key), |hashed| hashed.key);
+        let place = self.index.find(hash);
+        let print = match hashed {
+            Some(hashed) => Ok(hashed.print),
+            None => self.mapper.row(values, &mut scratch.pairs),
         };
-        match print.and_then(|print| Ok((print, mapped(pairs)?))) {
-            Ok((print, mapped)) => Other::Differs(Box::new(Differing { keyed, print, mapped })),
-            Err(reason) => Other::Invalid(Some(keyed), reason),
+        let keyed = |key| Keyed { key: Key::new(key), hash, place };
+        let mapped = match print {
+            Err(reason) => Err(reason),
+            Ok(print) if place.is_some() => {
+                let compared = self.mapper.compared(values, &mut scratch.pairs);
+                compared.map(|mapped| (print, Some(mapped)))
+            }
+            Ok(print) => self.mapper.map(values, &mut scratch.mapped).map(|()| (print, None)),
+        };
+        match mapped {
+            Err(reason) => invalid(Some(keyed(key)), reason),
+            Ok((print, None)) if scratch.mapped.on_create.is_ok() => {
+                scratch.new_row(&key, hash, print, entries).map(Other::New)
+            }
+            Ok((print, mapped)) => {
+                let mapped = mapped.unwrap_or_else(|| mem::replace(&mut scratch.mapped, self.mapper.room()));
+                Ok(Other::Differs(Box::new(Differing { keyed: keyed(key), print, mapped })))
+            }
         }
     }
 
@@ -133,6 +204,34 @@ impl Digester {
             Ok(())
         })?;
         Ok(hashes)
+    }
+}
+
+impl Scratch {
+    /// Writes the entry of a row whose values were mapped.
+    fn new_row(
+        &mut self,
+        key: &str,
+        hash: KeyHash,
+        print: RowFingerprint,
+        entries: &mut Vec<u8>,
+    ) -> Result<New> {
+        self.key.clear();
+        self.key.push_str(key);
+        let key = Key::new(mem::take(&mut self.key));
+        let mut entry = Entry::new(Step::Send, ChangeKind::Added, hash, key, 0);
+        entry.print = print.to_u64();
+        entry.values = mem::take(&mut self.mapped.values);
+        if let Ok(on_create) = &mut self.mapped.on_create {
+            entry.on_create = mem::take(on_create);
+        }
+        let fields = Met::few(entry.values.len() as u64);
+        let cleared = Met::few(entry.values.cleared());
+        let start = entries.len();
+        spool::write(&entry, entries)?;
+        self.key = entry.key.into_string();
+        (self.mapped.values, self.mapped.on_create) = (entry.values, Ok(entry.on_create));
+        Ok(New { hash, print, entry: start..entries.len(), fields, cleared })
     }
 }
 

@@ -38,6 +38,11 @@ impl Met {
         Self { row, print, counted, fields: 0, cleared: 0 }
     }
 
+    /// A count of fields of one row, which has no more of them than there are slots.
+    pub(super) fn few(fields: u64) -> u16 {
+        u16::try_from(fields).unwrap_or(u16::MAX)
+    }
+
     pub(super) fn is_valid(&self) -> bool {
         self.counted != Counted::Invalid
     }
@@ -59,10 +64,14 @@ pub(super) struct MetRows {
     parts: Vec<Part>,
 }
 
+/// Rows of a part in one piece of memory. Where there are more, none of them is moved to make room.
+const STRETCH: usize = 512;
+
 #[derive(Default)]
 struct Part {
-    rows: Vec<Packed>,
-    /// Places in `rows`. Key hashes are as good as random, so half of one is its own hash.
+    /// All but the last one are full.
+    stretches: Vec<Vec<Packed>>,
+    /// Places of rows. Key hashes are as good as random, so half of one is its own hash.
     places: HashTable<u32>,
 }
 
@@ -91,9 +100,9 @@ impl Packed {
 
 impl MetRows {
     pub(super) fn get(&self, hash: KeyHash) -> Option<Met> {
-        let Part { rows, places } = self.parts.get(part(hash))?;
-        let place = places.find(hash.lower(), |place| rows[*place as usize].hash == hash)?;
-        Some(rows[*place as usize].met())
+        let Part { stretches, places } = self.parts.get(part(hash))?;
+        let place = places.find(hash.lower(), |place| row(stretches, *place).hash == hash)?;
+        Some(row(stretches, *place).met())
     }
 
     /// Asks for the memory in which rows would be found, so that to look for them does not wait for one after the other.
@@ -111,23 +120,34 @@ impl MetRows {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there are too many.
     pub(super) fn insert(&mut self, hash: KeyHash, met: Met) -> Result<()> {
         self.parts.resize_with(PARTS, Part::default);
-        let Part { rows, places } = &mut self.parts[part(hash)];
-        if let Some(place) = places.find(hash.lower(), |place| rows[*place as usize].hash == hash) {
-            rows[*place as usize] = Packed::new(hash, met);
+        let Part { stretches, places } = &mut self.parts[part(hash)];
+        if let Some(place) = places.find(hash.lower(), |place| row(stretches, *place).hash == hash) {
+            stretches[*place as usize / STRETCH][*place as usize % STRETCH] = Packed::new(hash, met);
             return Ok(());
         }
-        let place = u32::try_from(rows.len()).map_err(|_| {
+        let place = u32::try_from(places.len()).map_err(|_| {
             Error::config("about a trillion rows differ, which is more than a plan can hold: split the sync")
         })?;
-        rows.push(Packed::new(hash, met));
-        places.insert_unique(hash.lower(), place, |place| rows[*place as usize].hash.lower());
+        if stretches.last().is_none_or(|last| last.len() == STRETCH) {
+            // Most plans have few rows in a part.
+            stretches.push(Vec::with_capacity(if stretches.is_empty() { 1 } else { STRETCH }));
+        }
+        stretches.last_mut().into_iter().for_each(|last| last.push(Packed::new(hash, met)));
+        places.insert_unique(hash.lower(), place, |place| row(stretches, *place).hash.lower());
         Ok(())
     }
 
     /// The rows, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (KeyHash, Met)> + '_ {
-        self.parts.iter().flat_map(|part| &part.rows).map(|packed| (packed.hash, packed.met()))
+        self.parts
+            .iter()
+            .flat_map(|part| part.stretches.iter().flatten())
+            .map(|packed| (packed.hash, packed.met()))
     }
+}
+
+fn row(stretches: &[Vec<Packed>], place: u32) -> &Packed {
+    &stretches[place as usize / STRETCH][place as usize % STRETCH]
 }
 
 fn part(hash: KeyHash) -> usize {

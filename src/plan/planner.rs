@@ -19,7 +19,7 @@ use crate::{
     mapping::{Invalid, Mapped, Mapper, Mapping, PackedValues},
     plan::{
         Counts, DuplicatePolicy, FORMAT, Head, MissingPolicy, PROBLEMS_KEPT, Plan, PlanOptions,
-        digest::{Differing, Digested, Digester, Keyed, Other},
+        digest::{Differing, Digested, Digester, Keyed, New, Other},
         index::{Index, IndexBuilder, Place, Seen},
         met::{Counted, Met, MetRows},
         read::{ROWS_A_PIECE, digested},
@@ -292,14 +292,15 @@ impl<'p> Planner<'p> {
     ) -> Result<()> {
         self.unseen.resize(digested.unseen.len(), true);
         self.unseen.iter_mut().zip(&digested.unseen).for_each(|(unseen, is)| *unseen &= is);
-        self.met.touch(digested.others.iter().filter_map(Other::keyed).map(|keyed| keyed.hash));
+        self.met.touch(digested.others.iter().filter_map(Other::hash));
+        let entries = digested.entries;
         let mut others = digested.others.into_iter().zip(states);
         let mut places = digested.unchanged.iter().copied();
         while let Some(place) = self.next_to_look_at(&mut places) {
             if place != Place::NONE {
                 self.unchanged(place)?;
             } else if let Some((other, state)) = others.next() {
-                self.other(other, state)?;
+                self.other(other, state, &entries)?;
             }
         }
         Ok(())
@@ -337,10 +338,15 @@ impl<'p> Planner<'p> {
         self.met.insert(hash, Met::new(0, Some(print), Counted::Unchanged))
     }
 
-    fn other(&mut self, other: Other, state: Option<RowState>) -> Result<()> {
+    fn other(&mut self, other: Other, state: Option<RowState>, entries: &[u8]) -> Result<()> {
         let row = self.head.counts.rows;
         match other {
-            Other::Invalid(keyed, reason) => {
+            Other::New(new) => {
+                let entry = entries.get(new.entry.clone()).unwrap_or_default();
+                self.new_row(&new, entry, row)
+            }
+            Other::Invalid(invalid) => {
+                let (keyed, reason) = *invalid;
                 self.head.counts.invalid += 1;
                 match keyed {
                     Some(keyed) => self.invalid(keyed, recorded(state)?, row)?,
@@ -399,6 +405,23 @@ impl<'p> Planner<'p> {
         self.seal(hash, key, record, is_unsettled)
     }
 
+    /// A row that the state does not have: all of it is sent.
+    fn new_row(&mut self, new: &New, entry: &[u8], row: u64) -> Result<()> {
+        let New { hash, print, fields, cleared, .. } = *new;
+        if let Some(first) = self.met.get(hash)
+            // A row that the state does not have needs no key there.
+            && !self.is_to_be_planned_again(hash, print, row, first, None)?
+        {
+            return Ok(());
+        }
+        self.spooler.push_written(hash, row, entry)?;
+        let counts = &mut self.head.counts;
+        counts.added += 1;
+        counts.fields += u64::from(fields);
+        counts.cleared += u64::from(cleared);
+        self.met.insert(hash, Met { row, print: Some(print), counted: Counted::Added, fields, cleared })
+    }
+
     /// A row that is not what the state says.
     fn differing(&mut self, differing: Differing, record: Before, row: u64) -> Result<()> {
         let Differing { keyed, print, mapped } = differing;
@@ -423,9 +446,8 @@ impl<'p> Planner<'p> {
             Counted::Invalid => counts.invalid += 1,
             Counted::Duplicate => {}
         }
-        // A row has no more fields than there are slots.
-        let few = |fields: u64| u16::try_from(fields).unwrap_or(u16::MAX);
-        let (fields, cleared) = (few(counts.fields - before.0), few(counts.cleared - before.1));
+        let fields = Met::few(counts.fields - before.0);
+        let cleared = Met::few(counts.cleared - before.1);
         let print = (counted != Counted::Invalid).then_some(print);
         self.met.insert(hash, Met { row, print, counted, fields, cleared })
     }
@@ -459,14 +481,9 @@ impl<'p> Planner<'p> {
         keyed: Keyed,
         print: RowFingerprint,
         row: u64,
-        mut mapped: Mapped,
+        mapped: Mapped,
         record: Before,
     ) -> Result<std::result::Result<Counted, Invalid>> {
-        let creates = [Operation::Insert, Operation::Upsert];
-        if !creates.iter().any(|operation| self.head.operations.contains(operation)) {
-            // Values for creation matter to nobody where nothing is created.
-            mapped.on_create = Ok(PackedValues::default());
-        }
         let Some(record) = record else { return self.plan_new(keyed, print, row, mapped) };
         let prints = self.digester.mapper.prints();
         let creation = &self.head.creation;

@@ -34,14 +34,19 @@ const ROWS_TO_SEND: usize = 512;
 /// Pieces beside those that the threads have: one that is waited for, and the next one for whoever is done first.
 const PIECES_AHEAD: usize = 2;
 
-/// Rows of a part that are digested at once.
+/// Rows of a part that are digested at once, where they are not long.
 const ROWS_AT_ONCE: usize = 1024;
 
 /// Of the rows of a part that are handed on together, so many differ, or up to [`ROWS_AT_ONCE`] more.
 const DIFFERING_AT_ONCE: usize = 1024;
 
-/// So many times that many may wait for the rows before them. Rows that are what the state says take next to no memory.
-const WAITING_MAX: usize = 8;
+/// The memory that rows which differ are to take, those of a part that are handed on together: where they take more, fewer are
+/// digested at once.
+const BYTES_AT_ONCE: usize = 256 * 1024;
+
+/// So many times as many may wait for the rows before them, about half of a part of 64 K rows: the thread that has the next
+/// part is to have work while the first one is read to its end. Rows that are what the state says take next to no memory.
+const WAITING_MAX: usize = 32;
 
 /// The pieces that are left, digested on so many threads.
 pub(super) fn digested(
@@ -172,7 +177,8 @@ impl Job {
 
 /// Reads a part, and hands on what its rows are, until it is read or nobody wants it.
 fn read_part(part: Part, digester: &Digester, giver: &mut Giver<Vec<Digested>>) -> Result<()> {
-    let (mut pieces, mut differing) = (Vec::new(), 0);
+    let (mut pieces, mut differing, mut bytes) = (Vec::new(), 0, 0);
+    let mut at_once = ROWS_AT_ONCE;
     if !giver.is_wanted() {
         return Ok(());
     }
@@ -182,12 +188,19 @@ fn read_part(part: Part, digester: &Digester, giver: &mut Giver<Vec<Digested>>) 
         if !giver.is_wanted() {
             return Ok(());
         }
-        for start in (0..rows.len()).step_by(ROWS_AT_ONCE) {
-            let piece = digester.digest(&*rows, start..rows.len().min(start + ROWS_AT_ONCE))?;
-            differing += piece.others.len();
+        let mut start = 0;
+        while start < rows.len() {
+            let end = rows.len().min(start + at_once);
+            let piece = digester.digest(&*rows, start..end)?;
+            start = end;
+            let (others, taken) = (piece.others.len(), piece.bytes());
+            if let Some(bytes_a_row) = taken.checked_div(others) {
+                at_once = (BYTES_AT_ONCE / bytes_a_row.max(1)).clamp(1, ROWS_AT_ONCE);
+            }
+            (differing, bytes) = (differing + others, bytes + taken);
             pieces.push(piece);
-            if differing >= DIFFERING_AT_ONCE {
-                differing = 0;
+            if differing >= DIFFERING_AT_ONCE || bytes >= BYTES_AT_ONCE {
+                (differing, bytes) = (0, 0);
                 if !giver.give(mem::take(&mut pieces)) {
                     return Ok(());
                 }
@@ -244,14 +257,41 @@ mod tests {
         plan::index::Index,
     };
 
-    #[test]
-    fn nobody_reads_on_in_a_part_that_nobody_wants_any_more() {
+    fn digester(mapping: &Mapping, slots: &[u16]) -> Digester {
         let prints = Fingerprinter::new(&Secret::new([7; 32])).unwrap();
-        let digester = Digester {
-            mapper: Arc::new(Mapper::new(&Mapping::new("id"), &[], prints).unwrap()),
+        Digester {
+            mapper: Arc::new(Mapper::new(mapping, slots, prints).unwrap()),
             index: Arc::new(Index::of(&[]).unwrap()),
             all_differ: false,
-        };
+        }
+    }
+
+    #[test]
+    fn long_rows_of_a_part_are_digested_a_few_at_a_time() {
+        let digester = digester(&Mapping::new("id").map("note", "note"), &[0]);
+        let (rows, length) = (600, BYTES_AT_ONCE / 10);
+        let people = (0..rows).map(|id| Record::new().with("id", id).with("note", "x".repeat(length)));
+        let chunks: Vec<_> = people
+            .collect::<Vec<_>>()
+            .chunks(60)
+            .map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()))
+            .collect();
+        let part = Pieces::new(Source::parts([|| chunks]), 1).next_part().unwrap();
+        let (mut giver, pieces) = handover(1000);
+        read_part(part, &digester, &mut giver).unwrap();
+        drop(giver);
+        let pieces = futures::executor::block_on_stream(Box::pin(pieces)).map_while(Result::ok);
+        let others = |pieces: Vec<Digested>| pieces.iter().map(|piece| piece.others.len()).sum();
+        let counts: Vec<usize> = pieces.map(others).collect();
+        assert_eq!(counts.iter().sum::<usize>(), 600);
+        // How long they are is not known before the first ones are there.
+        assert_eq!(counts[0], 60);
+        assert!(counts[1..counts.len() - 1].iter().all(|rows| (1..=18).contains(rows)), "{counts:?}");
+    }
+
+    #[test]
+    fn nobody_reads_on_in_a_part_that_nobody_wants_any_more() {
+        let digester = digester(&Mapping::new("id"), &[]);
         let read = Arc::new(AtomicUsize::new(0));
         // Reads a part, and wants it no more once so many chunks are read.
         let read_until = |wanted: usize| {

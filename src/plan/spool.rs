@@ -55,11 +55,31 @@ pub(crate) struct Spool {
     withdrawn: Arc<HashSet<u64>>,
 }
 
+/// Writes an entry as it stands in a spool, but for the number of its row, which stands before it: so it can be written
+/// before that is known.
+pub(crate) fn write(entry: &Entry, to: &mut Vec<u8>) -> Result<()> {
+    *to = postcard::to_extend(entry, mem::take(to)).map_err(spooling)?;
+    Ok(())
+}
+
+fn read(bytes: &[u8]) -> Result<Entry> {
+    let (row, entry) = bytes.split_first_chunk().ok_or_else(|| spooling("an entry without a row"))?;
+    let mut entry: Entry = postcard::from_bytes(entry).map_err(spooling)?;
+    entry.row = u64::from_le_bytes(*row);
+    Ok(entry)
+}
+
 impl Kept {
-    fn push(&mut self, entry: &Entry) -> Result<()> {
+    fn push(
+        &mut self,
+        hash: KeyHash,
+        row: u64,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
         let start = self.bytes.len();
-        self.bytes = postcard::to_extend(entry, mem::take(&mut self.bytes)).map_err(spooling)?;
-        self.spans.push(Span { hash: entry.hash(), start, end: self.bytes.len() });
+        self.bytes.extend_from_slice(&row.to_le_bytes());
+        write(&mut self.bytes)?;
+        self.spans.push(Span { hash, start, end: self.bytes.len() });
         Ok(())
     }
 
@@ -80,7 +100,7 @@ impl Kept {
     /// The entry that is the `index`th once they are sorted.
     fn get(&self, index: usize) -> Option<Result<Entry>> {
         let span = self.spans.get(index)?;
-        Some(postcard::from_bytes(self.bytes_of(span)).map_err(spooling))
+        Some(read(self.bytes_of(span)))
     }
 
     fn bytes_of(&self, span: &Span) -> &[u8] {
@@ -94,7 +114,20 @@ impl Spooler {
     }
 
     pub(crate) fn push(&mut self, entry: &Entry) -> Result<()> {
-        self.kept.push(entry)?;
+        self.kept.push(entry.hash(), entry.row, |bytes| write(entry, bytes))?;
+        self.spill_if_full()
+    }
+
+    /// Takes an entry that is [written](write) already.
+    pub(crate) fn push_written(&mut self, hash: KeyHash, row: u64, entry: &[u8]) -> Result<()> {
+        self.kept.push(hash, row, |bytes| {
+            bytes.extend_from_slice(entry);
+            Ok(())
+        })?;
+        self.spill_if_full()
+    }
+
+    fn spill_if_full(&mut self) -> Result<()> {
         if self.kept.len() > self.memory_max / 2 { self.spill() } else { Ok(()) }
     }
 
@@ -200,7 +233,7 @@ impl Source {
                 out.read_exact(&mut length).map_err(spooling)?;
                 bytes.resize(usize::try_from(u32::from_le_bytes(length)).map_err(spooling)?, 0);
                 out.read_exact(bytes).map_err(spooling)?;
-                postcard::from_bytes(bytes).map(Some).map_err(spooling)
+                read(bytes).map(Some)
             }
         }
     }
@@ -283,6 +316,21 @@ mod tests {
             (1..=10).for_each(|row| spooler.push(&entry(7, row)).unwrap());
             let rows: Vec<_> = spooler.finish().unwrap().entries().map(|entry| entry.unwrap().row).collect();
             assert!(rows.iter().copied().eq(1..=10), "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_was_written_before_its_row_was_known_is_read_with_it() {
+        for memory_max in [usize::MAX, 1] {
+            let (mut spooler, mut bytes) = (Spooler::new(memory_max), Vec::new());
+            let entry = entry(7, 0);
+            write(&entry, &mut bytes).unwrap();
+            spooler.push_written(entry.hash(), 1 << 40, &bytes).unwrap();
+            let read: Vec<_> = spooler.finish().unwrap().entries().map(Result::unwrap).collect();
+            assert_eq!(
+                read.iter().map(|entry| (entry.row, entry.hash())).collect::<Vec<_>>(),
+                [(1 << 40, entry.hash())]
+            );
         }
     }
 
