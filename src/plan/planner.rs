@@ -41,6 +41,10 @@ const SCANNED_FOR_ONE_LOADED: u64 = 256;
 /// The fewest rows that are looked up one by one before the whole state is read instead.
 const LOADED_MIN: u64 = 1024;
 
+/// So many rows wait before they are looked up: a source that has many more of them makes them known meanwhile, and then none
+/// was looked up in vain.
+const ROWS_WAITING: usize = 65_536;
+
 /// Rows that an index makes room for before it has seen them, whatever the state says of itself.
 const ROWS_FORESEEN: usize = 1 << 26;
 
@@ -220,13 +224,26 @@ impl<'p> Planner<'p> {
 
     /// Reads the source to its end.
     async fn read(&mut self, mut pieces: Pieces<'_>) -> Result<()> {
+        let (mut waiting, mut rows) = (Vec::new(), 0);
         while let Lookup::Load { rows_max } = self.lookup {
-            let Some(ahead) = pieces.ahead().await.transpose()? else { return Ok(()) };
-            if self.head.counts.rows.saturating_add(ahead as u64) > rows_max {
-                self.scan().await?;
-            } else if let Some(piece) = pieces.next().await.transpose()? {
-                self.load_and_take(&piece).await?;
-                yield_once().await;
+            match pieces.ahead().await.transpose()? {
+                Some(ahead) if self.head.counts.rows + (rows + ahead) as u64 > rows_max => {
+                    pieces.put_back(waiting.drain(..));
+                    self.scan().await?;
+                }
+                Some(ahead) if rows == 0 || rows + ahead.min(ROWS_A_PIECE) <= ROWS_WAITING => {
+                    let piece: Option<Piece<'_>> = pieces.next().await.transpose()?;
+                    rows += piece.as_ref().map_or(0, |piece| piece.range.len());
+                    waiting.extend(piece);
+                }
+                ahead => {
+                    self.load_and_take(&waiting).await?;
+                    if ahead.is_none() {
+                        return Ok(());
+                    }
+                    waiting.clear();
+                    rows = 0;
+                }
             }
         }
         let prior = self.prior;
@@ -272,16 +289,24 @@ impl<'p> Planner<'p> {
     }
 
     /// Plans rows of which each is looked up on its own.
-    async fn load_and_take(&mut self, piece: &Piece<'_>) -> Result<()> {
-        let mut hashes = self.digester.hashes(piece.chunk.rows(), piece.range.clone())?;
+    async fn load_and_take(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
+        let mut hashes = Vec::new();
+        for piece in pieces {
+            hashes.extend(self.digester.hashes(piece.chunk.rows(), piece.range.clone())?);
+            yield_once().await;
+        }
         hashes.sort_unstable();
         hashes.dedup();
         let prints = answered(self.prior.load_fingerprints(&hashes).await?, hashes.len())?;
         let known = hashes.into_iter().zip(prints).filter_map(|(hash, print)| Some((hash, print?)));
         self.digester.index = Arc::new(Index::of(&known.collect::<Vec<_>>())?);
-        let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
-        let states = states(self.prior, &self.digester.index, slice::from_ref(&digested)).await?;
-        self.take(digested, &mut states.into_iter())
+        for piece in pieces {
+            let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
+            let states = states(self.prior, &self.digester.index, slice::from_ref(&digested)).await?;
+            self.take(digested, &mut states.into_iter())?;
+            yield_once().await;
+        }
+        Ok(())
     }
 
     /// Plans a piece, row by row.

@@ -18,7 +18,7 @@ use self::runs::{Run, Runs, Stretch, Writer};
 use crate::{Error, ErrorKind, Result, change::Entry, fingerprint::KeyHash};
 
 /// Bytes of each run of the file that are read at once: there are a hundred and more, and all of them are to be near.
-const READ_AT_ONCE: usize = 16 * 1024;
+const READ_AT_ONCE: usize = 8 * 1024;
 
 /// Takes entries in any order.
 ///

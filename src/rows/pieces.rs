@@ -1,6 +1,6 @@
 //! Pieces: the rows of a source in the stretches in which they are read.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use futures::{StreamExt, stream::BoxStream};
 
@@ -17,6 +17,8 @@ pub(crate) struct Pieces<'a> {
     rows_max: usize,
     /// A chunk of which rows are left, and the first of them.
     current: Option<(Chunk<'a>, usize)>,
+    /// Pieces that were taken and are to be taken once more.
+    again: VecDeque<Piece<'a>>,
 }
 
 /// A stretch of rows of one chunk.
@@ -49,7 +51,7 @@ impl Chunk<'_> {
 impl<'a> Pieces<'a> {
     /// The rows of a source in pieces of at most so many.
     pub(crate) fn new(source: Source<'a>, rows_max: usize) -> Self {
-        let mut pieces = Self { parts: None, chunks: None, rows_max, current: None };
+        let mut pieces = Self { parts: None, chunks: None, rows_max, current: None, again: VecDeque::new() };
         match source.0 {
             Feed::Owned(chunks) => pieces.chunks = Some(chunks),
             Feed::Borrowed(rows) => pieces.current = Some((Chunk::Borrowed(rows), 0)),
@@ -79,6 +81,9 @@ impl<'a> Pieces<'a> {
 
     /// The same of what is open: no part is opened.
     async fn ahead_in_open(&mut self) -> Option<Result<usize>> {
+        if let Some(piece) = self.again.front() {
+            return Some(Ok(piece.range.len()));
+        }
         loop {
             if let Some((chunk, start)) = &self.current {
                 let left = chunk.rows().len().saturating_sub(*start);
@@ -92,6 +97,11 @@ impl<'a> Pieces<'a> {
                 None => self.chunks = None,
             }
         }
+    }
+
+    /// Has pieces come once more, before those that were not taken so far.
+    pub(crate) fn put_back(&mut self, pieces: impl IntoIterator<Item = Piece<'a>>) {
+        self.again.extend(pieces);
     }
 
     pub(crate) async fn next(&mut self) -> Option<Result<Piece<'a>>> {
@@ -112,6 +122,9 @@ impl<'a> Pieces<'a> {
 
     fn piece(&mut self, ahead: Result<usize>) -> Result<Option<Piece<'a>>> {
         let rows = ahead?.min(self.rows_max);
+        if let Some(piece) = self.again.pop_front() {
+            return Ok(Some(piece));
+        }
         let Some((chunk, start)) = &mut self.current else { return Ok(None) };
         let range = *start..*start + rows;
         *start = range.end;
