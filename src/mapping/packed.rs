@@ -85,9 +85,9 @@ impl PackedValues {
         self.values.len()
     }
 
-    /// About the memory that they take; what is in lists is not counted.
+    /// About the memory that they take.
     pub(super) fn bytes(&self) -> usize {
-        self.texts.capacity() + size_of_val(&*self.values) + size_of_val(&*self.others)
+        self.texts.capacity() + size_of_val(&*self.values) + bytes(&self.others)
     }
 
     /// How many of the values clear their fields.
@@ -130,6 +130,15 @@ impl PackedValues {
             (*slot, value)
         })
     }
+}
+
+fn bytes(values: &[Value]) -> usize {
+    let behind = |value: &Value| match value {
+        Value::Text(text) => text.len(),
+        Value::List(values) => bytes(values),
+        _ => 0,
+    };
+    size_of_val(values) + values.iter().map(behind).sum::<usize>()
 }
 
 /// Read by people, it is a list of slots and values; in the spool it is its parts, each of which is copied as a whole.

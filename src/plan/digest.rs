@@ -225,8 +225,8 @@ impl Scratch {
         if let Ok(on_create) = &mut self.mapped.on_create {
             entry.on_create = mem::take(on_create);
         }
-        let fields = Met::few(entry.values.len() as u64);
-        let cleared = Met::few(entry.values.cleared());
+        let fields = Met::count(entry.values.len() as u64);
+        let cleared = Met::count(entry.values.cleared());
         let start = entries.len();
         spool::write(&entry, entries)?;
         self.key = entry.key.into_string();

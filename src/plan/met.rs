@@ -38,8 +38,8 @@ impl Met {
         Self { row, print, counted, fields: 0, cleared: 0 }
     }
 
-    /// A count of fields of one row, which has no more of them than there are slots.
-    pub(super) fn few(fields: u64) -> u16 {
+    /// How many fields of a row, which has no more of them than there are slots.
+    pub(super) fn count(fields: u64) -> u16 {
         u16::try_from(fields).unwrap_or(u16::MAX)
     }
 
@@ -132,7 +132,9 @@ impl MetRows {
             // Most plans have few rows in a part.
             stretches.push(Vec::with_capacity(if stretches.is_empty() { 1 } else { STRETCH }));
         }
-        stretches.last_mut().into_iter().for_each(|last| last.push(Packed::new(hash, met)));
+        if let Some(last) = stretches.last_mut() {
+            last.push(Packed::new(hash, met));
+        }
         places.insert_unique(hash.lower(), place, |place| row(stretches, *place).hash.lower());
         Ok(())
     }

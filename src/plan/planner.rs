@@ -4,7 +4,7 @@ mod absent;
 mod duplicates;
 mod loads;
 
-use std::{slice, sync::Arc, time::SystemTime};
+use std::{collections::VecDeque, mem, slice, sync::Arc, time::SystemTime};
 
 use futures::{FutureExt, StreamExt, TryStreamExt, channel::mpsc, future};
 
@@ -41,9 +41,10 @@ const SCANNED_FOR_ONE_LOADED: u64 = 256;
 /// The fewest rows that are looked up one by one before the whole state is read instead.
 const LOADED_MIN: u64 = 1024;
 
-/// So many rows wait before they are looked up: a source that has many more of them makes them known meanwhile, and then none
-/// was looked up in vain.
+/// Of a source of unknown length so many rows, in at most so many pieces, wait before they are looked up: if many more come
+/// meanwhile, these are not looked up in vain.
 const ROWS_WAITING: usize = 65_536;
+const PIECES_WAITING: usize = 24;
 
 /// Rows that an index makes room for before it has seen them, whatever the state says of itself.
 const ROWS_FORESEEN: usize = 1 << 26;
@@ -224,26 +225,28 @@ impl<'p> Planner<'p> {
 
     /// Reads the source to its end.
     async fn read(&mut self, mut pieces: Pieces<'_>) -> Result<()> {
-        let (mut waiting, mut rows) = (Vec::new(), 0);
+        let mut waiting = VecDeque::new();
         while let Lookup::Load { rows_max } = self.lookup {
-            match pieces.ahead().await.transpose()? {
-                Some(ahead) if self.head.counts.rows + (rows + ahead) as u64 > rows_max => {
-                    pieces.put_back(waiting.drain(..));
-                    self.scan().await?;
-                }
-                Some(ahead) if rows == 0 || rows + ahead.min(ROWS_A_PIECE) <= ROWS_WAITING => {
-                    let piece: Option<Piece<'_>> = pieces.next().await.transpose()?;
-                    rows += piece.as_ref().map_or(0, |piece| piece.range.len());
-                    waiting.extend(piece);
-                }
-                ahead => {
-                    self.load_and_take(&waiting).await?;
-                    if ahead.is_none() {
-                        return Ok(());
+            let rows_waiting = waiting.iter().map(|piece: &Piece<'_>| piece.range.len()).sum::<usize>();
+            let ahead = match pieces.ahead().await {
+                Some(Ok(ahead)) => ahead,
+                end => {
+                    for piece in waiting {
+                        self.load_and_take(&piece).await?;
                     }
-                    waiting.clear();
-                    rows = 0;
+                    return end.transpose().map(drop);
                 }
+            };
+            let rows = self.head.counts.rows.saturating_add(rows_waiting as u64);
+            if rows.saturating_add(ahead as u64) > rows_max {
+                pieces.put_back(mem::take(&mut waiting));
+                self.scan().await?;
+            } else if rows_waiting < ROWS_WAITING && waiting.len() < PIECES_WAITING {
+                waiting.extend(pieces.next().await.transpose()?);
+                // Pieces may be there without a wait, and others on this thread have their turn in between.
+                yield_once().await;
+            } else if let Some(piece) = waiting.pop_front() {
+                self.load_and_take(&piece).await?;
             }
         }
         let prior = self.prior;
@@ -289,23 +292,17 @@ impl<'p> Planner<'p> {
     }
 
     /// Plans rows of which each is looked up on its own.
-    async fn load_and_take(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
-        let mut hashes = Vec::new();
-        for piece in pieces {
-            hashes.extend(self.digester.hashes(piece.chunk.rows(), piece.range.clone())?);
-            yield_once().await;
-        }
+    async fn load_and_take(&mut self, piece: &Piece<'_>) -> Result<()> {
+        let mut hashes = self.digester.hashes(piece.chunk.rows(), piece.range.clone())?;
         hashes.sort_unstable();
         hashes.dedup();
         let prints = answered(self.prior.load_fingerprints(&hashes).await?, hashes.len())?;
         let known = hashes.into_iter().zip(prints).filter_map(|(hash, print)| Some((hash, print?)));
         self.digester.index = Arc::new(Index::of(&known.collect::<Vec<_>>())?);
-        for piece in pieces {
-            let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
-            let states = states(self.prior, &self.digester.index, slice::from_ref(&digested)).await?;
-            self.take(digested, &mut states.into_iter())?;
-            yield_once().await;
-        }
+        let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
+        let states = states(self.prior, &self.digester.index, slice::from_ref(&digested)).await?;
+        self.take(digested, &mut states.into_iter())?;
+        yield_once().await;
         Ok(())
     }
 
@@ -471,8 +468,8 @@ impl<'p> Planner<'p> {
             Counted::Invalid => counts.invalid += 1,
             Counted::Duplicate => {}
         }
-        let fields = Met::few(counts.fields - before.0);
-        let cleared = Met::few(counts.cleared - before.1);
+        let fields = Met::count(counts.fields - before.0);
+        let cleared = Met::count(counts.cleared - before.1);
         let print = (counted != Counted::Invalid).then_some(print);
         self.met.insert(hash, Met { row, print, counted, fields, cleared })
     }
@@ -601,7 +598,8 @@ impl<'p> Planner<'p> {
         }))
     }
 
-    /// Plans a row that the state does not have: all of it is sent.
+    /// Plans a row that differs and of which the state has no record: one whose values for creation do not fit, or one that it
+    /// had a moment ago.
     fn plan_new(
         &mut self,
         keyed: Keyed,

@@ -44,7 +44,7 @@ const DIFFERING_AT_ONCE: usize = 1024;
 /// digested at once.
 const BYTES_AT_ONCE: usize = 256 * 1024;
 
-/// So many times as many may wait for the rows before them, about half of a part of 64 K rows: the thread that has the next
+/// So many stretches that were handed on may wait for the rows before them, about half of a part of 64 K rows: the thread that has the next
 /// part is to have work while the first one is read to its end. Rows that are what the state says take next to no memory.
 const WAITING_MAX: usize = 32;
 
@@ -192,12 +192,12 @@ fn read_part(part: Part, digester: &Digester, giver: &mut Giver<Vec<Digested>>) 
         while start < rows.len() {
             let end = rows.len().min(start + at_once);
             let piece = digester.digest(&*rows, start..end)?;
+            let rows_here = end - start;
             start = end;
-            let (others, taken) = (piece.others.len(), piece.bytes());
-            if let Some(bytes_a_row) = taken.checked_div(others) {
-                at_once = (BYTES_AT_ONCE / bytes_a_row.max(1)).clamp(1, ROWS_AT_ONCE);
-            }
-            (differing, bytes) = (differing + others, bytes + taken);
+            let taken = piece.bytes();
+            (differing, bytes) = (differing + piece.others.len(), bytes + taken);
+            // As many as would take that memory if they are like these.
+            at_once = (rows_here * BYTES_AT_ONCE / taken.max(1)).clamp(1, ROWS_AT_ONCE);
             pieces.push(piece);
             if differing >= DIFFERING_AT_ONCE || bytes >= BYTES_AT_ONCE {
                 (differing, bytes) = (0, 0);

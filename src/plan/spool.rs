@@ -70,15 +70,10 @@ fn read(bytes: &[u8]) -> Result<Entry> {
 }
 
 impl Kept {
-    fn push(
-        &mut self,
-        hash: KeyHash,
-        row: u64,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
+    fn push(&mut self, hash: KeyHash, row: u64, put: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&row.to_le_bytes());
-        write(&mut self.bytes)?;
+        put(&mut self.bytes)?;
         self.spans.push(Span { hash, start, end: self.bytes.len() });
         Ok(())
     }

@@ -66,7 +66,7 @@ impl<'a> Pieces<'a> {
         (self.chunks.is_none() && self.parts.is_none()).then(|| chunk.rows().len())
     }
 
-    /// How many rows are sure to follow: those that are left of a chunk. `None` at the end.
+    /// How many rows are sure to follow: those of a piece that was put back, or those that are left of a chunk. `None` at the end.
     pub(crate) async fn ahead(&mut self) -> Option<Result<usize>> {
         loop {
             if let Some(open) = self.ahead_in_open().await {
@@ -99,7 +99,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Has pieces come once more, before those that were not taken so far.
+    /// Has the pieces that were taken last come once more.
     pub(crate) fn put_back(&mut self, pieces: impl IntoIterator<Item = Piece<'a>>) {
         self.again.extend(pieces);
     }

@@ -19,8 +19,8 @@ use futures::{
     stream::{self, BoxStream},
 };
 use reverse_etl::{
-    Error, ErrorKind, FieldName, Header, KeyHash, Mapping, MemoryStore, PlanOptions, PriorState, Record,
-    Result, RowFingerprint, RowState, Rows, Source, ValueRef, plan,
+    Error, ErrorKind, Event, FieldName, Header, KeyHash, Mapping, MemoryStore, PlanOptions, PriorState,
+    Record, Result, RowFingerprint, RowState, Rows, Source, ValueRef, plan,
 };
 
 use crate::threads::deliver;
@@ -227,20 +227,20 @@ fn once_many_rows_have_come_in_small_chunks_the_state_is_scanned_and_none_was_lo
     assert_eq!(asked(1_000, 100), (1_000, 0));
 }
 
-/// A state that says that it has very many rows.
+/// A state that says that it has so many rows.
 #[derive(Debug)]
-struct Big(Asked);
+struct Big(Asked, u64);
 
 #[async_trait]
 impl PriorState for Big {
     async fn header(&self) -> Result<Option<Header>> {
         let mut header = serde_json::to_value(self.0.header().await?).unwrap();
-        header["rows"] = 100_000_000.into();
+        header["rows"] = self.1.into();
         Ok(serde_json::from_value(header).unwrap())
     }
 
     async fn load(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>> {
-        assert!(keys.len() < 70_000, "{} at once", keys.len());
+        assert!(keys.len() <= 8_192, "{} at once", keys.len());
         self.0.load(keys).await
     }
 
@@ -249,16 +249,45 @@ impl PriorState for Big {
     }
 }
 
-#[test]
-fn few_rows_beside_those_of_a_state_are_looked_up_however_many_they_are_and_not_all_at_once() {
+/// Plans 100,000 rows, of which a state of so many rows knows 90,000, and gives the rows loaded and the scans.
+fn asked_of_big(rows: u64, chunk: usize) -> (usize, usize) {
     let people = people(0..100_000, "Ada");
     let inner = known(&people[..90_000].to_vec());
-    let state = Big(Asked { inner, loaded: AtomicUsize::new(0), scans: AtomicUsize::new(0) });
-    let chunks = people.chunks(30_000).map(|chunk| Ok::<_, Error>(chunk.to_vec()));
+    let state = Big(Asked { inner, loaded: AtomicUsize::new(0), scans: AtomicUsize::new(0) }, rows);
+    let chunks = people.chunks(chunk).map(|chunk| Ok::<_, Error>(chunk.to_vec()));
     let source = Source::chunks(stream::iter(chunks.collect::<Vec<_>>()));
     let plan = block_on(plan(source, &mapping(), &state, &PlanOptions::default())).unwrap();
     assert_eq!((plan.counts().unchanged, plan.counts().added), (90_000, 10_000));
-    assert_eq!((state.0.loaded.into_inner(), state.0.scans.into_inner()), (100_000, 0));
+    (state.0.loaded.into_inner(), state.0.scans.into_inner())
+}
+
+#[test]
+fn few_rows_beside_those_of_a_state_are_looked_up_however_many_they_are_and_not_all_at_once() {
+    assert_eq!(asked_of_big(100_000_000, 30_000), (100_000, 0));
+    assert_eq!(asked_of_big(100_000_000, 500), (100_000, 0));
+}
+
+#[test]
+fn rows_that_were_looked_up_before_a_scan_and_rows_that_waited_for_it_are_planned_once() {
+    let (loaded, scans) = asked_of_big(10_000_000, 500);
+    assert!(scans == 1 && (20_000..30_000).contains(&loaded), "{loaded} loaded");
+}
+
+#[test]
+fn what_is_wrong_with_rows_that_wait_is_said_before_an_error_that_the_source_has_behind_them() {
+    let keyless = vec![Record::new().with("name", "Ada")];
+    let source = Source::chunks(stream::iter([Ok(keyless), Err("half a file")]));
+    let problems = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&problems);
+    let options = PlanOptions::default().observe(move |event| {
+        if let Event::Problem(problem) = event {
+            assert_eq!(problem.row(), Some(1));
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let state = known(&people(0..2_000, "Ada"));
+    let error = block_on(plan(source, &mapping(), &state, &options)).unwrap_err();
+    assert_eq!((error.kind(), problems.load(Ordering::Relaxed)), (ErrorKind::Source, 1), "{error}");
 }
 
 /// Rows that visit one row more than they were asked for, or one less, where `is_wrong`. The last one is in nobody's count.
