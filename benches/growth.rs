@@ -7,12 +7,12 @@
 //!
 //! With `-- --rows 10000000 --rounds 5` it is seen whether time and memory grow in proportion: each round has ten runs of a
 //! tenth of the rows, five before the one of all rows and five after it, since a shared machine is not as fast in one
-//! minute as in another, and each run has memory that was used shortly before.
+//! minute as in another. Memory of a virtual machine is kept from its host meanwhile.
 
 use std::{
     cmp::Ordering,
     convert::Infallible,
-    fs::File,
+    fs::{File, OpenOptions},
     io::Write,
     path::Path,
     process::Command,
@@ -23,6 +23,7 @@ use arrow_array::RecordBatch;
 use mimalloc::MiMalloc;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use reverse_etl::{Limits, Mapping, Outcome, PlanOptions, PriorState, RedbStore, Report, Source, plan};
+use tempfile::TempDir;
 
 #[path = "data/mod.rs"]
 mod data;
@@ -38,6 +39,9 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const ROWS_A_PART: usize = 65_536;
 const ROWS_A_BATCH: usize = 2_048;
 const FEW: u64 = 1_000;
+const MEGABYTE: u64 = 1 << 20;
+/// What a first run uses at most, for its own and for pages of files.
+const BYTES_A_ROW: u64 = 900;
 /// What somebody would look up who keeps a record a key in a table of redb.
 const BARE: TableDefinition<'_, u128, &[u8; 96]> = TableDefinition::new("bare");
 
@@ -175,6 +179,10 @@ const FIGURES: [&str; 4] = ["planned", "delivered", "1 % planned", "memory"];
 
 /// Says how many times as much so many rows take as a tenth of them.
 fn compare(rows: u64, rounds: usize) -> Result<()> {
+    let held = hold_memory(rows * BYTES_A_ROW);
+    if let Err(error) = &held {
+        println!("Free memory is not kept from a host: {error}");
+    }
     println!("{rows} rows, and a tenth of them: seconds, megabytes, and how many times as much");
     println!("{:<8} {:>26} {:>26} {:>26} {:>26}", "round", FIGURES[0], FIGURES[1], FIGURES[2], FIGURES[3]);
     let (mut few, mut all) = (Vec::new(), Vec::new());
@@ -208,7 +216,6 @@ fn show(round: &str, tenth: &[f64; 4], whole: &[f64; 4]) {
 
 /// What so many rows take in a process of their own.
 fn in_a_process(rows: u64) -> Result<[f64; 4]> {
-    warm_up(rows)?;
     let mut process = Command::new(std::env::current_exe()?);
     let output = process.args(["--bench", "--brief", "--rows", &rows.to_string()]).output()?;
     if !output.status.success() {
@@ -219,13 +226,24 @@ fn in_a_process(rows: u64) -> Result<[f64; 4]> {
     figures?.try_into().map_err(|_| format!("{said:?} are not four figures").into())
 }
 
-/// Uses as much memory for pages of files as is about to be used, and some more: what a virtual machine has to ask its host
-/// for costs more than to fill it, and of a few rows it would have that at hand.
-fn warm_up(rows: u64) -> Result<()> {
-    let mut file = tempfile::tempfile()?;
-    let page = [0; 16_384];
-    (0..rows * 512 / 16_384).try_for_each(|_| file.write_all(&page))?;
-    Ok(())
+/// Keeps free memory from the host of a virtual machine, as long as the folder is there.
+///
+/// A host takes back what is free in large pieces. To ask for it again costs eight times as much as to fill it, and only a run
+/// of many rows would have to. So one page of each megabyte stays in use, in a file that is nowhere but in memory.
+fn hold_memory(bytes: u64) -> Result<TempDir> {
+    let folder = tempfile::tempdir_in("/dev/shm")?;
+    let free =
+        in_kilobytes("/proc/meminfo", "MemAvailable:").ok_or("nobody knows how much memory is free")?;
+    let files = bytes.min(free * 1024 / 2) / MEGABYTE;
+    let path = |file: u64| folder.path().join(file.to_string());
+    let piece = [0; 16_384];
+    for number in 0..files {
+        let mut file = File::create(path(number))?;
+        (0..MEGABYTE / 16_384).try_for_each(|_| file.write_all(&piece))?;
+    }
+    // All of them have their memory before the first one gives its own back.
+    (0..files).try_for_each(|number| OpenOptions::new().write(true).open(path(number))?.set_len(4_096))?;
+    Ok(folder)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "they are ten")]
@@ -300,7 +318,11 @@ fn per(bytes: u64, rows: u64) -> f64 {
 
 /// The most memory that this process had so far, in megabytes, where the system says so.
 fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? / 1024)
+    in_kilobytes("/proc/self/status", "VmHWM:").map(|memory| memory / 1024)
+}
+
+fn in_kilobytes(file: &str, name: &str) -> Option<u64> {
+    let figures = std::fs::read_to_string(file).ok()?;
+    let line = figures.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
