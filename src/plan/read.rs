@@ -44,8 +44,9 @@ const DIFFERING_AT_ONCE: usize = 1024;
 /// digested at once.
 const BYTES_AT_ONCE: usize = 256 * 1024;
 
-/// So many stretches that were handed on may wait for the rows before them, about half of a part of 64 K rows: the thread that has the next
-/// part is to have work while the first one is read to its end. Rows that are what the state says take next to no memory.
+/// So many stretches that were handed on may wait for the rows before them, about half of a part of 64 K rows: the thread that
+/// has the next part is to have work while the first one is read to its end. Rows that are what the state says take next to no
+/// memory.
 const WAITING_MAX: usize = 32;
 
 /// The pieces that are left, digested on so many threads.

@@ -113,7 +113,7 @@ impl Spooler {
         self.spill_if_full()
     }
 
-    /// Takes an entry that is [written](write) already.
+    /// Takes an entry that is [written](write()) already.
     pub(crate) fn push_written(&mut self, hash: KeyHash, row: u64, entry: &[u8]) -> Result<()> {
         self.kept.push(hash, row, |bytes| {
             bytes.extend_from_slice(entry);
