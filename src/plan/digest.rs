@@ -52,6 +52,7 @@ pub(super) enum Other {
     Invalid(Box<(Option<Keyed>, Invalid)>),
 }
 
+/// A row whose entry is written, but for its number.
 pub(super) struct New {
     pub(super) hash: KeyHash,
     pub(super) print: RowFingerprint,
@@ -98,6 +99,7 @@ impl Other {
         }
     }
 
+    /// The hash of its key, if that is usable.
     pub(super) fn hash(&self) -> Option<KeyHash> {
         match self {
             Self::New(new) => Some(new.hash),
