@@ -1,12 +1,12 @@
 //! Sealed keys: the match key of a row that must be found again although it left the source.
 //!
-//! A key is sealed with XChaCha20-Poly1305 under a key derived from the state's secret (label `reverse-etl/1/seal`).
-//! The nonce is the key hash and eight zero bytes, so nothing random is needed: a nonce comes twice only for the same
-//! key, whose sealed form is then the same. The key hash is authenticated as well: a sealed key moved to another row
-//! does not open.
+//! A key is sealed with AES-256-GCM-SIV (RFC 8452) under a key derived from the state's secret (label
+//! `reverse-etl/1/seal`). The nonce is the start of the key hash, so nothing random is needed: it comes twice for the same
+//! key, whose sealed form is then the same, and this cipher bears it if it ever came for two. The whole key hash is
+//! authenticated as well: a sealed key moved to another row does not open.
 
-use chacha20poly1305::{
-    KeyInit, XChaCha20Poly1305, XNonce,
+use aes_gcm_siv::{
+    Aes256GcmSiv, KeyInit, Nonce,
     aead::{Aead, Payload},
 };
 
@@ -17,11 +17,11 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub(crate) struct Sealer(XChaCha20Poly1305);
+pub(crate) struct Sealer(Aes256GcmSiv);
 
 impl Sealer {
     pub(crate) fn new(secret: &Secret) -> Result<Self> {
-        Ok(Self(XChaCha20Poly1305::new(&secret.derive::<32>("seal")?.into())))
+        Ok(Self(Aes256GcmSiv::new(&secret.derive::<32>("seal")?.into())))
     }
 
     pub(crate) fn seal(&self, hash: KeyHash, key: &Key) -> Result<Vec<u8>> {
@@ -49,10 +49,9 @@ impl std::fmt::Debug for Sealer {
     }
 }
 
-fn nonce(hash: KeyHash) -> XNonce {
-    let mut nonce = [0; 24];
-    nonce[..16].copy_from_slice(&hash.to_bytes());
-    nonce.into()
+fn nonce(hash: KeyHash) -> Nonce {
+    let [start @ .., _, _, _, _] = hash.to_bytes();
+    start.into()
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 mod keys;
 
+use std::hint::black_box;
+
 use self::keys::{KeysThread, Rows, is_next};
 use crate::{
     Error, ErrorKind, Result,
@@ -130,6 +132,12 @@ impl Line {
     fn start(&self) -> usize {
         self.start as usize
     }
+
+    /// The place of its `nth` row.
+    #[inline]
+    fn place(&self, nth: usize) -> Place {
+        u32::try_from(nth).map_or(Place::NONE, |nth| Place(self.start.wrapping_add(nth)))
+    }
 }
 
 impl Index {
@@ -201,25 +209,55 @@ impl Index {
                 *line = self.line(row.key);
                 touched ^= self.lines.get(*line).map_or(0, |line| line.start);
             }
-            std::hint::black_box(touched);
-            places.extend(rows.iter().zip(lines).map(|(row, line)| self.place_of(row.blend(), line)));
+            black_box(touched);
+            let start = places.len();
+            places.extend(rows.iter().zip(lines).map(|(row, line)| self.place_in_line(row.blend(), line)));
+            if let Some(places) = places.get_mut(start..) {
+                self.look_among_rest(rows, &lines, places);
+            }
         }
     }
 
-    /// The place of a row of this blend. It is the same few instructions for nearly all: which of a line's rows it is, nobody
-    /// can foretell.
+    /// The place of a row of this blend, if its line has it. It is the same few instructions for all: which of a line's rows
+    /// it is, and whether it is one of them, nobody can foretell.
     #[inline]
-    fn place_of(&self, blend: u64, number: usize) -> Place {
+    fn place_in_line(&self, blend: u64, number: usize) -> Place {
         // Behind the last line that has a row there are none. What stands for no row is equal to nothing.
         let Some(line) = self.lines.get(number).filter(|_| blend != EMPTY) else { return Place::NONE };
-        let mut nth = (0..ROOM).fold(ROOM, |found, nth| if line.blends[nth] == blend { nth } else { found });
-        if nth == ROOM {
-            let end = self.lines.get(number + 1).map_or(self.rest.len(), |next| next.rest as usize);
-            let rest = self.rest.get(line.rest as usize..end).unwrap_or_default();
-            let Some(found) = rest.iter().position(|other| *other == blend) else { return Place::NONE };
-            nth += found;
+        let nth = (0..ROOM).fold(ROOM, |found, nth| if line.blends[nth] == blend { nth } else { found });
+        let place = line.place(nth);
+        if nth == ROOM { Place::NONE } else { place }
+    }
+
+    /// Sets the places of rows that their lines had no room for. They are looked at together, too: what has to be fetched
+    /// for them is far from what was.
+    fn look_among_rest(&self, rows: &[Hashed], lines: &[usize; AT_ONCE], places: &mut [Place]) {
+        let (mut missing, mut many) = ([0; AT_ONCE], 0);
+        for (at, place) in places.iter().enumerate() {
+            missing[many] = at;
+            many += usize::from(*place == Place::NONE);
         }
-        u32::try_from(line.start as usize + nth).map_or(Place::NONE, Place)
+        let missing = &missing[..many];
+        let mut ranges = [(0, 0); AT_ONCE];
+        for (range, at) in ranges.iter_mut().zip(missing) {
+            *range = self.rest_of(lines[*at]);
+        }
+        let starts = ranges[..many].iter().filter_map(|(start, _)| self.rest.get(*start));
+        black_box(starts.fold(0, |touched, blend| touched ^ blend));
+        for (at, (start, end)) in missing.iter().zip(ranges) {
+            let blend = rows[*at].blend();
+            let rest = self.rest.get(start..end).unwrap_or_default();
+            if let Some(nth) = rest.iter().position(|other| *other == blend && blend != EMPTY) {
+                places[*at] = self.lines[lines[*at]].place(ROOM + nth);
+            }
+        }
+    }
+
+    /// Where the blends are that a line has no room for.
+    fn rest_of(&self, number: usize) -> (usize, usize) {
+        let Some(line) = self.lines.get(number) else { return (0, 0) };
+        let end = self.lines.get(number + 1).map_or(self.rest.len(), |next| next.rest as usize);
+        (line.rest as usize, end)
     }
 
     /// The number of the line to which a key belongs.
