@@ -24,6 +24,7 @@
 
 mod hashed;
 mod sheet;
+mod sip;
 
 use std::fmt;
 
@@ -34,7 +35,9 @@ use siphasher::{sip::SipHasher13, sip128::SipHasher13 as SipHasher13x128};
 
 pub(crate) use hashed::Hashed;
 pub(crate) use sheet::{PairColumn, Sheet};
+pub(crate) use sip::Beginning;
 
+use self::sip::Sip;
 use crate::{Error, ErrorKind, Result, host::Host, record::ValueRef};
 
 /// The secret that keys the fingerprints of a state.
@@ -166,6 +169,12 @@ impl RowFingerprint {
         self.0
     }
 
+    /// The fingerprint of a row whose pairs have this hash.
+    #[inline]
+    fn of_hash(hash: u64) -> Self {
+        Self(if hash < 2 { hash | 1 << 63 } else { hash })
+    }
+
     /// Whether it is the fingerprint of a settled row, and neither reserved value.
     pub fn is_settled(self) -> bool {
         self.0 > 1
@@ -199,6 +208,7 @@ pub type FieldFingerprints = Vec<(Slot, u64)>;
 pub struct Fingerprinter {
     key: SipHasher13x128,
     row: SipHasher13,
+    rows: Sip,
     field: SipHasher13,
     sent: SipHasher13,
 }
@@ -209,9 +219,11 @@ impl Fingerprinter {
     /// # Errors
     /// None in practice: the lengths derived are constants that the derivation allows.
     pub fn new(secret: &Secret) -> Result<Self> {
+        let row = secret.derive("row")?;
         Ok(Self {
             key: SipHasher13x128::new_with_key(&secret.derive("key")?),
-            row: SipHasher13::new_with_key(&secret.derive("row")?),
+            row: SipHasher13::new_with_key(&row),
+            rows: Sip::new(&row),
             field: SipHasher13::new_with_key(&secret.derive("field")?),
             sent: SipHasher13::new_with_key(&secret.derive("sent")?),
         })
@@ -236,8 +248,13 @@ impl Fingerprinter {
     /// The fingerprint of a row whose pairs are these bytes.
     #[inline]
     pub(crate) fn row_of(&self, pairs: &[u8]) -> RowFingerprint {
-        let hash = self.row.hash(pairs);
-        RowFingerprint(if hash < 2 { hash | 1 << 63 } else { hash })
+        RowFingerprint::of_hash(self.row.hash(pairs))
+    }
+
+    /// The same of two rows, in less time than one after the other.
+    #[inline]
+    pub(crate) fn two_rows_of(&self, pairs: [Beginning<'_>; 2]) -> [RowFingerprint; 2] {
+        self.rows.two(pairs).map(RowFingerprint::of_hash)
     }
 
     /// The fingerprint of one pair.

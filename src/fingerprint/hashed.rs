@@ -18,6 +18,14 @@ impl Hashed {
         *self == Self::NONE
     }
 
+    /// Gives the row its fingerprint; what stands for no row stays that.
+    #[inline]
+    pub(crate) fn set_print(&mut self, print: RowFingerprint) {
+        if !self.is_none() {
+            self.print = print;
+        }
+    }
+
     /// The lower half of the key hash with the hot value in it.
     #[inline]
     pub(crate) fn blend(&self) -> u64 {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{HEADER, ROOM, SHORT, Slot};
+use super::{Beginning, HEADER, ROOM, SHORT, Slot};
 use crate::rows::Texts;
 
 /// What a column adds to each row.
@@ -35,6 +35,13 @@ impl Sheet {
     /// The pairs of a row, counted from the first of the sheet.
     pub(crate) fn row(&self, row: usize) -> &[u8] {
         self.bytes.get(self.starts[row]..self.ends[row]).unwrap_or_default()
+    }
+
+    /// The pairs of a row, with what stands behind them.
+    #[inline]
+    pub(crate) fn row_and_more(&self, row: usize) -> Beginning<'_> {
+        let (start, end) = (self.starts[row], self.ends[row]);
+        Beginning::new(self.bytes.get(start..).unwrap_or_default(), end - start)
     }
 
     /// Puts together the pairs of `rows`, of which there are at most [`ROWS`](Self::ROWS), from columns in ascending order

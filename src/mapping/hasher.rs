@@ -92,11 +92,21 @@ impl<'r> Hasher<'r> {
         let columns: Vec<PairColumn<'_>> = columns.collect();
         for (hashes, start) in hashes.chunks_mut(Sheet::ROWS).zip((0..).step_by(Sheet::ROWS)) {
             self.sheet.fill(&columns, start..start + hashes.len());
-            for (row, hashed) in hashes.iter_mut().enumerate().filter(|(_, hashed)| !hashed.is_none()) {
-                hashed.print = self.mapper.prints().row_of(self.sheet.row(row));
-            }
+            self.print(hashes);
         }
         Ok(hashes)
+    }
+
+    /// Gives the rows that are on the sheet their fingerprints, two at once.
+    fn print(&self, hashes: &mut [Hashed]) {
+        let prints = self.mapper.prints();
+        let (twos, last) = hashes.as_chunks_mut::<2>();
+        let last_row = 2 * twos.len();
+        for (two, row) in twos.iter_mut().zip((0..).step_by(2)) {
+            let found = prints.two_rows_of([row, row + 1].map(|row| self.sheet.row_and_more(row)));
+            two.iter_mut().zip(found).for_each(|(hashed, print)| hashed.set_print(print));
+        }
+        last.iter_mut().for_each(|hashed| hashed.set_print(prints.row_of(self.sheet.row(last_row))));
     }
 
     /// Makes the pairs of each column that is not among `texts`, and hashes the keys if they are not. A row that turns out to
