@@ -2,7 +2,7 @@
 
 mod keys;
 
-use std::hint::black_box;
+use std::hint::{black_box, select_unpredictable};
 
 use self::keys::{KeysThread, Rows, is_next};
 use crate::{
@@ -14,6 +14,8 @@ use crate::{
 const ROWS_A_LINE: usize = 6;
 /// Rows for which a line has room. Of random hashes one row in eleven is too many for its own.
 const ROOM: usize = 7;
+/// Lines that are made at once.
+const LINES_AT_ONCE: usize = 64;
 /// Rows whose look-ups are under way at once.
 const AT_ONCE: usize = 256;
 
@@ -25,7 +27,9 @@ const AT_ONCE: usize = 256;
 #[derive(Debug)]
 pub(super) struct Index {
     keys: Vec<KeyHash>,
+    /// While rows are put into it, more lines are there than have begun.
     lines: Vec<Line>,
+    lines_begun: usize,
     lines_wanted: usize,
     /// Blends that had no room in their lines.
     rest: Vec<u64>,
@@ -144,7 +148,8 @@ impl Index {
     fn with_capacity(rows: usize) -> Self {
         let lines_wanted = rows / ROWS_A_LINE + 1;
         // Room that no row comes for is never touched.
-        Self { keys: Vec::new(), lines: Vec::with_capacity(lines_wanted), lines_wanted, rest: Vec::new() }
+        let lines = Vec::with_capacity(lines_wanted + LINES_AT_ONCE);
+        Self { keys: Vec::new(), lines, lines_begun: 0, lines_wanted, rest: Vec::new() }
     }
 
     /// An index of these rows, which are in order.
@@ -160,7 +165,8 @@ impl Index {
     }
 
     /// The index, if its rows can be numbered.
-    fn checked(self) -> Result<Self> {
+    fn checked(mut self) -> Result<Self> {
+        self.lines.truncate(self.lines_begun);
         if u32::try_from(self.len()).is_ok_and(|count| count < u32::MAX) {
             return Ok(self);
         }
@@ -171,13 +177,23 @@ impl Index {
     }
 
     /// Puts the row that stands `at` that place, behind all others, into its line.
+    #[inline]
     fn put(&mut self, at: usize, row: Hashed) {
-        let line = self.line(row.key);
-        if self.lines.len() <= line {
-            // The lines between have no rows.
-            self.lines.resize(line + 1, Line::at(at, self.rest.len()));
+        let number = self.line(row.key);
+        if self.lines.len() <= number {
+            self.lines.resize(number + LINES_AT_ONCE, Line::at(0, 0));
         }
-        let line = &mut self.lines[line];
+        // The lines between have no rows.
+        while self.lines_begun < number {
+            self.lines[self.lines_begun] = Line::at(at, self.rest.len());
+            self.lines_begun += 1;
+        }
+        // Whether a row is the first of its line, nobody can foretell.
+        let (is_first, first) = (self.lines_begun == number, Line::at(at, self.rest.len()));
+        self.lines_begun = number + 1;
+        let line = &mut self.lines[number];
+        line.start = select_unpredictable(is_first, first.start, line.start);
+        line.rest = select_unpredictable(is_first, first.rest, line.rest);
         let nth = at - line.start();
         match line.blends.get_mut(nth) {
             Some(blend) => *blend = row.blend(),

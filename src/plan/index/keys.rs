@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Fewer rows than this are not worth a thread.
-const ROWS_TO_SEND: usize = if cfg!(test) { 1000 } else { 1 << 18 };
+const ROWS_TO_SEND: usize = if cfg!(test) { 1000 } else { 1 << 21 };
 
 /// Chunks that may wait: whoever has to be woken for each of them is woken where the other has just stopped, and then they take
 /// turns.
