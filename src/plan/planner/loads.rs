@@ -17,10 +17,11 @@ use crate::{
     state::{PriorState, RowState},
 };
 
-/// Records that are loaded at once.
-pub(super) const AT_ONCE: usize = 4096;
-/// Pieces that wait for each other's records.
-const PIECES_AT_ONCE: usize = 64;
+/// Rows whose records are loaded at once: so many that neighbours share the inner pages of a state of ten million rows.
+const AT_ONCE: usize = 16 * 1024;
+/// Pieces that wait for each other's records, and the memory that their rows may take.
+const PIECES_AT_ONCE: usize = 1024;
+const BYTES_AT_ONCE: usize = 8 << 20;
 /// Loads that are under way at once while rows are read.
 const LOADS_AT_ONCE: usize = 3;
 
@@ -49,10 +50,11 @@ pub(super) fn with_states<'a>(
 /// So many pieces together that there are some rows to load: in the order of their keys they share pages of a state.
 fn gathered(pieces: BoxStream<'_, Result<Digested>>) -> BoxStream<'_, Result<Vec<Digested>>> {
     stream::try_unfold(pieces, async |mut pieces| {
-        let (mut gathered, mut rows): (Vec<Digested>, usize) = (Vec::new(), 0);
-        while rows < AT_ONCE && gathered.len() < PIECES_AT_ONCE {
+        let (mut gathered, mut rows, mut bytes): (Vec<Digested>, _, _) = (Vec::new(), 0, 0);
+        while rows < AT_ONCE && bytes < BYTES_AT_ONCE && gathered.len() < PIECES_AT_ONCE {
             let Some(digested) = pieces.try_next().await? else { break };
             rows += digested.others.len();
+            bytes += digested.bytes();
             gathered.push(digested);
             // Pieces may be there without a wait, and others on this thread have their turn in between.
             yield_once().await;
