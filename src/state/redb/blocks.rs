@@ -77,6 +77,21 @@ impl<'b> HotBlock<'b> {
     pub(super) fn get(self, at: usize) -> Option<(u128, u64)> {
         self.0.get(at).map(parts)
     }
+
+    pub(super) fn len(self) -> usize {
+        self.0.len()
+    }
+
+    /// Some of the rows.
+    pub(super) fn range(self, rows: Range<usize>) -> Self {
+        Self(self.0.get(rows).unwrap_or_default())
+    }
+
+    /// The rows whose keys are between these, both of them included.
+    pub(super) fn between(self, first: u128, last: u128) -> Self {
+        let end = self.0.partition_point(|row| parts(row).0 <= last);
+        self.range(self.position(first)..end)
+    }
 }
 
 fn parts(row: &[u8; HOT_ROW]) -> (u128, u64) {

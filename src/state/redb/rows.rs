@@ -288,33 +288,30 @@ pub(super) fn scan(
     let mut recent = recent.into_iter().peekable();
     // Few chunks have more; room that no row comes for is never touched.
     let mut rows = Vec::with_capacity(super::CHUNK + super::CHUNK / 16);
-    let mut push = |key: u128, hot: Option<u64>| {
-        rows.extend(hot.map(|hot| (KeyHash::from_u128(key), RowFingerprint::from_u64(hot))));
-    };
     for block in state.open_table(HOT)?.range(first..)? {
         let (upper, block) = block?;
-        let block = HotBlock::new(block.value()).ok_or(Fault::Damaged)?;
-        for (key, hot) in block.iter() {
-            if key < first {
-                continue;
-            }
-            if key > last {
-                break;
-            }
-            while let Some((new, hot)) = recent.next_if(|(new, _)| *new < key) {
-                push(new, hot);
-            }
-            match recent.next_if(|(new, _)| *new == key) {
-                Some((_, hot)) => push(key, hot),
-                None => push(key, Some(hot)),
-            }
+        let block = HotBlock::new(block.value()).ok_or(Fault::Damaged)?.between(first, last);
+        let mut next = 0;
+        // Most blocks have no recent rows, and are taken as they are.
+        while let Some((new, hot)) = recent.next_if(|(new, _)| *new <= upper.value()) {
+            let at = block.position(new);
+            rows.extend(block.range(next..at).iter().map(scanned));
+            rows.extend(hot.map(|hot| scanned((new, hot))));
+            let is_in_block = block.get(at).is_some_and(|(key, _)| key == new);
+            next = at + usize::from(is_in_block);
         }
+        rows.extend(block.range(next..block.len()).iter().map(scanned));
         if upper.value() >= last {
             break;
         }
     }
-    recent.for_each(|(new, hot)| push(new, hot));
+    // Those behind the last block.
+    rows.extend(recent.filter_map(|(new, hot)| Some(scanned((new, hot?)))));
     Ok(rows)
+}
+
+fn scanned((key, hot): (u128, u64)) -> (KeyHash, RowFingerprint) {
+    (KeyHash::from_u128(key), RowFingerprint::from_u64(hot))
 }
 
 /// The numbers of rows in the journal and of recent ones above which a commit moves them on.
