@@ -142,6 +142,8 @@ impl Digester {
             others.clear();
             let rows_and_places = block.clone().zip(&digested.unchanged[found..]);
             others.extend(rows_and_places.filter(|(_, place)| **place == Place::NONE).map(|(row, _)| row));
+            self.index
+                .touch(others.iter().filter_map(|row| prints.get(row - block.start)).map(|row| row.key));
             let (mut next, before) = (others.iter(), digested.others.len());
             rows.visit_some(columns, &others, &mut |values| {
                 let print = next.next().and_then(|row| prints.get(row - block.start));

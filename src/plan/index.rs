@@ -214,6 +214,12 @@ impl Index {
         u32::try_from(at).ok().map(Place)
     }
 
+    /// Asks the memory for what [`find`](Self::find) has to look at, for several keys at once.
+    pub(super) fn touch(&self, keys: impl Iterator<Item = KeyHash>) {
+        let starts = keys.filter_map(|key| self.keys.get(self.lines.get(self.line(key))?.start()));
+        black_box(starts.fold(0, |touched, key| touched ^ key.upper()));
+    }
+
     /// Where each of these rows stands, if it has this hot value; the others get [`Place::NONE`].
     ///
     /// The memory is asked for many rows before the first of them is looked at, so that they do not wait for each other.
