@@ -69,6 +69,8 @@ pub(super) struct Keyed {
     pub(super) hash: KeyHash,
     /// Where the state has it.
     pub(super) place: Option<Place>,
+    /// Its hot value there.
+    pub(super) hot: Option<RowFingerprint>,
 }
 
 pub(super) struct Differing {
@@ -174,11 +176,12 @@ impl Digester {
         };
         let hash = hashed.map_or_else(|| self.mapper.prints().key(&key), |hashed| hashed.key);
         let place = self.index.find(hash);
+        let hot = place.map(|place| self.index.print(place));
         let print = match hashed {
             Some(hashed) => Ok(hashed.print),
             None => self.mapper.row(values, &mut scratch.pairs),
         };
-        let keyed = |key| Keyed { key: Key::new(key), hash, place };
+        let keyed = |key| Keyed { key: Key::new(key), hash, place, hot };
         let mapped = match print {
             Err(reason) => Err(reason),
             Ok(print) if place.is_some() => {

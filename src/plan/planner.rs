@@ -253,8 +253,7 @@ impl<'p> Planner<'p> {
         let pieces = digested(pieces, self.digester.clone(), self.options.threads_wanted());
         let (to_plan, mut loaded) = mpsc::channel(0);
         // It ends early only with the planning.
-        let index = Arc::clone(&self.digester.index);
-        let load = with_states(pieces, prior, index).map(Ok).forward(to_plan).map(|_| Ok(()));
+        let load = with_states(pieces, prior).map(Ok).forward(to_plan).map(|_| Ok(()));
         let plan = async {
             while let Some(loaded) = loaded.next().await {
                 let (gathered, states) = loaded?;
@@ -300,7 +299,7 @@ impl<'p> Planner<'p> {
         let known = hashes.into_iter().zip(prints).filter_map(|(hash, print)| Some((hash, print?)));
         self.digester.index = Arc::new(Index::of(&known.collect::<Vec<_>>())?);
         let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
-        let states = states(self.prior, &self.digester.index, slice::from_ref(&digested)).await?;
+        let states = states(self.prior, slice::from_ref(&digested)).await?;
         self.take(digested, &mut states.into_iter())?;
         yield_once().await;
         Ok(())
@@ -388,8 +387,7 @@ impl<'p> Planner<'p> {
         {
             return None;
         }
-        let print = keyed.place.map(|place| self.digester.index.print(place));
-        self.first(keyed.hash, print)
+        self.first(keyed.hash, keyed.hot)
     }
 
     /// What an earlier row of this key was. Of a row that the index marks as seen and nobody remembers, it is known that it
@@ -402,8 +400,7 @@ impl<'p> Planner<'p> {
 
     /// A row of which a value does not fit.
     fn invalid(&mut self, keyed: Keyed, record: Before, row: u64) -> Result<()> {
-        let is_unsettled =
-            keyed.place.is_some_and(|place| self.digester.index.print(place) == RowFingerprint::LOAD);
+        let is_unsettled = keyed.hot == Some(RowFingerprint::LOAD);
         let first = self.met_before(&keyed);
         let Keyed { key, hash, .. } = keyed;
         let is_met = match (first, self.options.duplicates) {

@@ -1,7 +1,5 @@
 //! Loads: the records of rows that differ, which an index does not have.
 
-use std::sync::Arc;
-
 use futures::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
@@ -10,10 +8,7 @@ use futures::{
 use crate::{
     Error, ErrorKind, Result,
     host::yield_once,
-    plan::{
-        digest::{Digested, Other},
-        index::Index,
-    },
+    plan::digest::{Digested, Other},
     state::{PriorState, RowState},
 };
 
@@ -32,16 +27,12 @@ pub(super) type Loaded = (Vec<Digested>, Vec<Option<RowState>>);
 pub(super) fn with_states<'a>(
     pieces: BoxStream<'a, Result<Digested>>,
     prior: &'a dyn PriorState,
-    index: Arc<Index>,
 ) -> BoxStream<'a, Result<Loaded>> {
     gathered(pieces)
-        .map(move |pieces| {
-            let index = Arc::clone(&index);
-            async move {
-                let pieces = pieces?;
-                let states = states(prior, &index, &pieces).await?;
-                Ok((pieces, states))
-            }
+        .map(async |pieces| {
+            let pieces = pieces?;
+            let states = states(prior, &pieces).await?;
+            Ok((pieces, states))
         })
         .buffered(LOADS_AT_ONCE)
         .boxed()
@@ -65,17 +56,13 @@ fn gathered(pieces: BoxStream<'_, Result<Digested>>) -> BoxStream<'_, Result<Vec
 }
 
 /// The records of rows that differ, which an index does not have.
-pub(super) async fn states(
-    prior: &dyn PriorState,
-    index: &Index,
-    pieces: &[Digested],
-) -> Result<Vec<Option<RowState>>> {
-    let place = |other: &Other| other.keyed().and_then(|keyed| keyed.place);
+pub(super) async fn states(prior: &dyn PriorState, pieces: &[Digested]) -> Result<Vec<Option<RowState>>> {
+    let known = |other: &Other| other.keyed().and_then(|keyed| Some((keyed.hash, keyed.hot?)));
     let others = || pieces.iter().flat_map(|piece| &piece.others);
-    let rows: Vec<_> = others().filter_map(place).map(|place| index.row(place)).collect();
+    let rows: Vec<_> = others().filter_map(known).collect();
     let states = if rows.is_empty() { Vec::new() } else { prior.load_scanned(&rows).await? };
     let mut states = answered(states, rows.len())?.into_iter();
-    Ok(others().map(|other| place(other).and_then(|_| states.next().flatten())).collect())
+    Ok(others().map(|other| known(other).and_then(|_| states.next().flatten())).collect())
 }
 
 /// A store's answers, of which there has to be one for each question.
