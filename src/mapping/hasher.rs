@@ -106,7 +106,9 @@ impl<'r> Hasher<'r> {
             let found = prints.two_rows_of([row, row + 1].map(|row| self.sheet.row_and_more(row)));
             two.iter_mut().zip(found).for_each(|(hashed, print)| hashed.set_print(print));
         }
-        last.iter_mut().for_each(|hashed| hashed.set_print(prints.row_of(self.sheet.row(last_row))));
+        if let [hashed] = last {
+            hashed.set_print(prints.row_of(self.sheet.row(last_row)));
+        }
     }
 
     /// Makes the pairs of each column that is not among `texts`, and hashes the keys if they are not. A row that turns out to

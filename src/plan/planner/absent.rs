@@ -7,7 +7,10 @@ use futures::{
     stream::{self, BoxStream},
 };
 
-use super::{Lookup, Planner, loads::answered};
+use super::{
+    Lookup, Planner,
+    loads::{AT_ONCE, answered},
+};
 use crate::{
     Result,
     change::{ChangeKind, Entry, Step},
@@ -20,9 +23,6 @@ use crate::{
         record::{Doubt, Mark, Rejection, RowRecord},
     },
 };
-
-/// Rows whose records are loaded at once. They come in the order of the state.
-const AT_ONCE: usize = 4096;
 
 /// Loads that are under way at once, when nothing else is left to do.
 const LOADS_AT_ONCE: usize = 8;

@@ -7,13 +7,18 @@ use futures::{
 
 use crate::{
     Error, ErrorKind, Result,
+    fingerprint::{KeyHash, RowFingerprint},
     host::yield_once,
     plan::digest::{Digested, Other},
     state::{PriorState, RowState},
 };
 
-/// Rows whose records are loaded at once: so many that neighbours share the inner pages of a state of ten million rows.
-const AT_ONCE: usize = 16 * 1024;
+/// Rows whose records are loaded one after the other in the order of their keys: so many that neighbours share the inner pages
+/// of a state of ten million rows.
+const ROWS_GATHERED: usize = 16 * 1024;
+/// Of these so many in one call of the store, and so many calls under way.
+pub(super) const AT_ONCE: usize = 4096;
+const CALLS_AT_ONCE: usize = 2;
 /// Pieces that wait for each other's records, and the memory that their rows may take.
 const PIECES_AT_ONCE: usize = 1024;
 const BYTES_AT_ONCE: usize = 8 << 20;
@@ -42,7 +47,7 @@ pub(super) fn with_states<'a>(
 fn gathered(pieces: BoxStream<'_, Result<Digested>>) -> BoxStream<'_, Result<Vec<Digested>>> {
     stream::try_unfold(pieces, async |mut pieces| {
         let (mut gathered, mut rows, mut bytes): (Vec<Digested>, _, _) = (Vec::new(), 0, 0);
-        while rows < AT_ONCE && bytes < BYTES_AT_ONCE && gathered.len() < PIECES_AT_ONCE {
+        while rows < ROWS_GATHERED && bytes < BYTES_AT_ONCE && gathered.len() < PIECES_AT_ONCE {
             let Some(digested) = pieces.try_next().await? else { break };
             rows += digested.others.len();
             bytes += digested.bytes();
@@ -59,9 +64,20 @@ fn gathered(pieces: BoxStream<'_, Result<Digested>>) -> BoxStream<'_, Result<Vec
 pub(super) async fn states(prior: &dyn PriorState, pieces: &[Digested]) -> Result<Vec<Option<RowState>>> {
     let known = |other: &Other| other.keyed().and_then(|keyed| Some((keyed.hash, keyed.hot?)));
     let others = || pieces.iter().flat_map(|piece| &piece.others);
-    let rows: Vec<_> = others().filter_map(known).collect();
-    let states = if rows.is_empty() { Vec::new() } else { prior.load_scanned(&rows).await? };
-    let mut states = answered(states, rows.len())?.into_iter();
+    let mut rows: Vec<_> = others().filter_map(known).zip(0..).collect();
+    rows.sort_unstable_by_key(|((hash, _), _)| *hash);
+    let mut states: Vec<Option<RowState>> = rows.iter().map(|_| None).collect();
+    let load = |part: &[((KeyHash, RowFingerprint), usize)]| {
+        let (rows, places): (Vec<_>, Vec<_>) = part.iter().copied().unzip();
+        async move { Ok::<_, Error>((places, answered(prior.load_scanned(&rows).await?, rows.len())?)) }
+    };
+    let mut loads = stream::iter(rows.chunks(AT_ONCE).map(load)).buffered(CALLS_AT_ONCE);
+    while let Some((places, loaded)) = loads.try_next().await? {
+        for (place, state) in places.into_iter().zip(loaded) {
+            states[place] = state;
+        }
+    }
+    let mut states = states.into_iter();
     Ok(others().map(|other| known(other).and_then(|_| states.next().flatten())).collect())
 }
 
