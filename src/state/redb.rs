@@ -50,9 +50,12 @@ const FORMAT_NUMBER: u32 = 1;
 /// What is known of the recent rows.
 const RECENT_ROWS: &str = "recent";
 
-/// Bytes of pages that a handle keeps in memory. The inner pages of ten million rows fit, or nearly so if the state keeps their
+/// Bytes of pages that a handle which writes keeps in memory. The inner pages of ten million rows fit, or nearly so if the state keeps their
 /// keys; a run goes through the rows in the order of the file, so more would not help it.
 const CACHE: usize = 16 * 1024 * 1024;
+/// The same of one that only reads. It goes through the file in order, be it for a scan or for some rows, and so wants few
+/// pages again: what it keeps is to stay near the processor.
+const READER_CACHE: usize = 4 * 1024 * 1024;
 
 /// How often, and after which pause, a reader looks again at a file that another process is just repairing.
 const LOOKS_MAX: u32 = 20;
@@ -307,9 +310,9 @@ enum Look {
     Kept,
 }
 
-fn engine() -> Builder {
+fn engine(cache: usize) -> Builder {
     let mut builder = Builder::new();
-    builder.set_concurrency_mode(ConcurrencyMode::SingleWriter).set_cache_size(CACHE);
+    builder.set_concurrency_mode(ConcurrencyMode::SingleWriter).set_cache_size(cache);
     builder
 }
 
@@ -356,7 +359,7 @@ impl Inner {
 
     fn open_reader(&self) -> Result<Option<ReadOnlyDatabase>, Fault> {
         for _ in 0..LOOKS_MAX {
-            match engine().open_read_only(&self.path) {
+            match engine(READER_CACHE).open_read_only(&self.path) {
                 Ok(reader) => return Ok(Some(reader)),
                 Err(DatabaseError::RepairAborted) if self.repair()? => {}
                 Err(DatabaseError::RepairAborted) => thread::sleep(LOOK_AGAIN),
@@ -384,7 +387,7 @@ impl Inner {
     fn repair(&self) -> Result<bool, Fault> {
         // Else a commit of this store would find the lock taken by its own reader.
         let _turn = locked(&self.turn);
-        match engine().open(&self.path) {
+        match engine(CACHE).open(&self.path) {
             Ok(repaired) => {
                 tracing::info!(path = %self.path.display(), "repaired the state after a crash; nothing was lost");
                 repaired.close()?;
@@ -459,10 +462,10 @@ impl Inner {
 
     fn open_writer(&self) -> Result<Option<Database>, Fault> {
         // Opening to write changes the file, so one of somebody else's is turned away before.
-        if let Ok(reader) = engine().open_read_only(&self.path) {
+        if let Ok(reader) = engine(READER_CACHE).open_read_only(&self.path) {
             self.check_format(&reader.begin_read()?)?;
         }
-        match engine().open(&self.path) {
+        match engine(CACHE).open(&self.path) {
             Ok(writer) => {
                 self.check_format(&writer.begin_read()?)?;
                 Ok(Some(writer))
@@ -484,7 +487,7 @@ impl Inner {
         let draft = tempfile::Builder::new().prefix(".state-").suffix(".new").tempfile_in(folder);
         let draft = draft.map_err(|error| Fault::Told(not_created(&self.path, error)))?.into_temp_path();
         let before = *leased;
-        let writer = engine().create(&draft)?;
+        let writer = engine(CACHE).create(&draft)?;
         self.write(&writer, commit, leased)?;
         match draft.persist_noclobber(&self.path) {
             Ok(()) => {}
@@ -568,7 +571,7 @@ impl Inner {
 
     fn holder(&self) -> Option<Lease> {
         // Not through the kept reader: whoever uses that one may be waiting for the turn that we have.
-        let state = engine().open_read_only(&self.path).ok()?.begin_read().ok()?;
+        let state = engine(READER_CACHE).open_read_only(&self.path).ok()?.begin_read().ok()?;
         self.header(&state.open_table(META).ok()?).ok()??.lease
     }
 }

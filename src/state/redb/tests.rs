@@ -395,7 +395,7 @@ fn a_file_that_is_no_state_is_damage_and_stays_as_it_is() {
 fn a_file_of_a_newer_format_is_refused_and_says_so() {
     let place = Place::with_rows(3);
     for (number, part) in [(FORMAT_NUMBER + 1, "newer version"), (0, "never was a state")] {
-        let database = engine().open(place.path()).unwrap();
+        let database = engine(CACHE).open(place.path()).unwrap();
         let transaction = database.begin_write().unwrap();
         transaction.open_table(META).unwrap().insert(FORMAT, &number.to_le_bytes()[..]).unwrap();
         transaction.commit().unwrap();
@@ -450,7 +450,7 @@ fn a_row_without_its_record_is_damage() {
             block_on(store.commit(&commit)).unwrap();
         }
         drop(store);
-        let database = engine().open(place.path()).unwrap();
+        let database = engine(CACHE).open(place.path()).unwrap();
         let transaction = database.begin_write().unwrap();
         damage(&transaction);
         transaction.commit().unwrap();
@@ -501,7 +501,7 @@ fn a_block_that_reaches_into_the_next_is_damage_and_a_commit_there_changes_nothi
     let (place, all) = (Place::new(), 2_000);
     let open = || place.open().with_recent_min(0);
     block_on(open().commit(&spread(0, 0..all, all))).unwrap();
-    let database = engine().open(place.path()).unwrap();
+    let database = engine(CACHE).open(place.path()).unwrap();
     let transaction = database.begin_write().unwrap();
     {
         let mut hot = transaction.open_table(rows::HOT).unwrap();
