@@ -1,9 +1,9 @@
 //! Sealed keys: the match key of a row that must be found again although it left the source.
 //!
 //! A key is sealed with AES-256-GCM-SIV (RFC 8452) under a key derived from the state's secret (label
-//! `reverse-etl/1/seal`). The nonce is the start of the key hash, so nothing random is needed: it comes twice for the same
-//! key, whose sealed form is then the same, and this cipher bears it if it ever came for two. The whole key hash is
-//! authenticated as well: a sealed key moved to another row does not open.
+//! `reverse-etl/1/seal`). The nonce is the start of the key hash, so nothing random is needed: the same key has the same nonce
+//! and the same sealed form. Should two keys share a nonce, 96 of the 128 bits, this cipher still hides both. The whole key
+//! hash is authenticated as well: a sealed key moved to another row does not open.
 
 use aes_gcm_siv::{
     Aes256GcmSiv, KeyInit, Nonce,
@@ -68,5 +68,12 @@ mod tests {
         assert!(sealer.open(other, &hidden).is_err());
         assert!(Sealer::new(&Secret::new([2; 32])).unwrap().open(hash, &hidden).is_err());
         assert!(sealer.open(hash, &hidden[1..]).is_err());
+    }
+
+    #[test]
+    fn a_sealed_key_is_the_same_in_every_version() {
+        let sealer = Sealer::new(&Secret::new([7; 32])).unwrap();
+        let hidden = sealer.seal(KeyHash::from_u128(u128::MAX / 3), &Key::new("ada@shop.test")).unwrap();
+        assert_eq!(hex::encode(hidden), "b50268992ed56901eeaced4284b444259b5e7bb4488369ca2fc91e1930");
     }
 }

@@ -85,8 +85,8 @@ impl<'b> Beginning<'b> {
             Some(word) => u64::from_le_bytes(*word),
             None => behind.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
         };
-        let is_behind = u64::MAX << (self.length % 8 * 8);
-        word & !is_behind | (self.length as u64) << 56
+        let bits_behind = u64::MAX << (self.length % 8 * 8);
+        word & !bits_behind | (self.length as u64) << 56
     }
 }
 

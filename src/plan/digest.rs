@@ -39,6 +39,9 @@ pub(super) struct Digested {
     pub(super) others: Vec<Other>,
     /// The entries of those that are new, one behind the other.
     pub(super) entries: Vec<u8>,
+    /// About the memory that these take, and how many of the rows the state has.
+    pub(super) bytes: usize,
+    pub(super) known: usize,
     /// Which columns no row had.
     pub(super) unseen: Vec<bool>,
 }
@@ -67,10 +70,8 @@ pub(super) struct New {
 pub(super) struct Keyed {
     pub(super) key: Key,
     pub(super) hash: KeyHash,
-    /// Where the state has it.
-    pub(super) place: Option<Place>,
-    /// Its hot value there.
-    pub(super) hot: Option<RowFingerprint>,
+    /// Where the state has it, and its hot value there.
+    pub(super) known: Option<(Place, RowFingerprint)>,
 }
 
 pub(super) struct Differing {
@@ -79,19 +80,16 @@ pub(super) struct Differing {
     pub(super) mapped: Mapped,
 }
 
-impl Digested {
-    /// About the memory that the rows take which are not what the state says.
-    pub(super) fn bytes(&self) -> usize {
-        let values = |other: &Other| match other {
-            Other::Differs(differing) => differing.mapped.bytes(),
-            Other::New(_) | Other::Invalid(_) => 0,
-        };
-        let others = self.others.len() * size_of::<Other>();
-        self.entries.len() + others + self.others.iter().map(values).sum::<usize>()
-    }
-}
-
 impl Other {
+    /// About the memory that it takes, its entry aside.
+    fn bytes(&self) -> usize {
+        let values = match self {
+            Self::Differs(differing) => differing.mapped.bytes(),
+            Self::New(_) | Self::Invalid(_) => 0,
+        };
+        size_of::<Self>() + values
+    }
+
     /// A row that the state may have, by its key.
     pub(super) fn keyed(&self) -> Option<&Keyed> {
         match self {
@@ -99,6 +97,12 @@ impl Other {
             Self::Differs(differing) => Some(&differing.keyed),
             Self::Invalid(invalid) => invalid.0.as_ref(),
         }
+    }
+
+    /// The row as a store is asked for it, if the state has it.
+    pub(super) fn known(&self) -> Option<(KeyHash, RowFingerprint)> {
+        let keyed = self.keyed()?;
+        Some((keyed.hash, keyed.known?.1))
     }
 
     /// The hash of its key, if that is usable.
@@ -123,6 +127,8 @@ impl Digester {
             unchanged: Vec::with_capacity(range.len()),
             others: Vec::new(),
             entries: Vec::new(),
+            bytes: 0,
+            known: 0,
             unseen: vec![true; self.mapper.columns().len()],
         };
         let columns = self.mapper.columns();
@@ -150,7 +156,10 @@ impl Digester {
             rows.visit_some(columns, &others, &mut |values| {
                 let print = next.next().and_then(|row| prints.get(row - block.start));
                 let print = print.filter(|print| !print.is_none());
-                digested.others.push(self.other(values, print, &mut digested.entries, &mut scratch)?);
+                let other = self.other(values, print, &mut digested.entries, &mut scratch)?;
+                digested.bytes += other.bytes();
+                digested.known += usize::from(other.known().is_some());
+                digested.others.push(other);
                 Ok(())
             })?;
             let given = digested.others.len() - before;
@@ -158,6 +167,7 @@ impl Digester {
                 return Err(miscounted(given, others.len()));
             }
         }
+        digested.bytes += digested.entries.len();
         Ok(digested)
     }
 
@@ -175,16 +185,15 @@ impl Digester {
             Err(reason) => return invalid(None, reason),
         };
         let hash = hashed.map_or_else(|| self.mapper.prints().key(&key), |hashed| hashed.key);
-        let place = self.index.find(hash);
-        let hot = place.map(|place| self.index.print(place));
+        let known = self.index.find(hash).map(|place| (place, self.index.print(place)));
         let print = match hashed {
             Some(hashed) => Ok(hashed.print),
             None => self.mapper.row(values, &mut scratch.pairs),
         };
-        let keyed = |key| Keyed { key: Key::new(key), hash, place, hot };
+        let keyed = |key| Keyed { key: Key::new(key), hash, known };
         let mapped = match print {
             Err(reason) => Err(reason),
-            Ok(print) if place.is_some() => {
+            Ok(print) if known.is_some() => {
                 let compared = self.mapper.compared(values, &mut scratch.pairs);
                 compared.map(|mapped| (print, Some(mapped)))
             }

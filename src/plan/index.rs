@@ -251,8 +251,8 @@ impl Index {
         if nth == ROOM { Place::NONE } else { place }
     }
 
-    /// Sets the places of rows that their lines had no room for. They are looked at together, too: what has to be fetched
-    /// for them is far from what was.
+    /// Sets the places of rows that their lines had no room for. They are looked at together, too: their blends
+    /// lie far from their lines.
     fn look_among_rest(&self, rows: &[Hashed], lines: &[usize; AT_ONCE], places: &mut [Place]) {
         let (mut missing, mut many) = ([0; AT_ONCE], 0);
         for (at, place) in places.iter().enumerate() {
@@ -398,6 +398,40 @@ mod tests {
                 unseen.sort_unstable();
                 assert_eq!(unseen, (1..=count).filter(|number| number % 3 == 0).collect::<Vec<_>>());
             }
+        }
+    }
+
+    #[test]
+    fn rows_that_crowd_into_few_lines_are_found_all_the_same() {
+        // Of six hundred lines, three neighbours have 30 rows each, and so have two apart; all others are empty.
+        let lines = 600_u64;
+        let crowded = [100, 101, 102, 300, 599].into_iter().flat_map(|line: u64| {
+            let first = (u128::MAX / u128::from(lines)) * u128::from(line) + (1 << 100);
+            (0..30).map(move |nth| {
+                let print = RowFingerprint::from_u64(line * 100 + nth + 2);
+                (KeyHash::from_u128(first + (u128::from(nth) << 80) + u128::from(nth * 7919)), print)
+            })
+        });
+        let rows: Vec<_> = crowded.collect();
+        for is_late in [false, true] {
+            let mut builder = IndexBuilder::with_capacity(ROWS_A_LINE * 600 - 1, 1);
+            let (first, last) = rows.split_at(if is_late { 40 } else { 0 });
+            block_on(builder.extend(last.to_vec())).unwrap();
+            block_on(builder.extend(first.to_vec())).unwrap();
+            let index = block_on(builder.build()).unwrap();
+            assert!(!index.rest.is_empty());
+            let asked: Vec<_> = rows.iter().map(|(key, print)| Hashed { key: *key, print: *print }).collect();
+            let mut places = Vec::new();
+            index.unchanged(&asked, &mut places);
+            for (place, row) in places.into_iter().zip(&rows) {
+                assert_eq!(Some(place), index.find(row.0));
+                assert!(index.row(place) == *row);
+            }
+            let changed: Vec<_> =
+                asked.iter().map(|row| Hashed { print: RowFingerprint::from_u64(1), ..*row }).collect();
+            let mut places = Vec::new();
+            index.unchanged(&changed, &mut places);
+            assert!(places.iter().all(|place| *place == Place::NONE));
         }
     }
 

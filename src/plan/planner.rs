@@ -382,12 +382,12 @@ impl<'p> Planner<'p> {
 
     /// Whether the state's row was met before, and as what.
     fn met_before(&mut self, keyed: &Keyed) -> Option<Met> {
-        if let (Lookup::Index(seen), Some(place)) = (&mut self.lookup, keyed.place)
+        if let (Lookup::Index(seen), Some((place, _))) = (&mut self.lookup, keyed.known)
             && !seen.mark(place)
         {
             return None;
         }
-        self.first(keyed.hash, keyed.hot)
+        self.first(keyed.hash, keyed.known.map(|(_, print)| print))
     }
 
     /// What an earlier row of this key was. Of a row that the index marks as seen and nobody remembers, it is known that it
@@ -400,7 +400,7 @@ impl<'p> Planner<'p> {
 
     /// A row of which a value does not fit.
     fn invalid(&mut self, keyed: Keyed, record: Before, row: u64) -> Result<()> {
-        let is_unsettled = keyed.hot == Some(RowFingerprint::LOAD);
+        let is_unsettled = keyed.known.is_some_and(|(_, print)| print == RowFingerprint::LOAD);
         let first = self.met_before(&keyed);
         let Keyed { key, hash, .. } = keyed;
         let is_met = match (first, self.options.duplicates) {

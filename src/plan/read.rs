@@ -195,7 +195,7 @@ fn read_part(part: Part, digester: &Digester, giver: &mut Giver<Vec<Digested>>) 
             let piece = digester.digest(&*rows, start..end)?;
             let rows_here = end - start;
             start = end;
-            let taken = piece.bytes();
+            let taken = piece.bytes;
             (differing, bytes) = (differing + piece.others.len(), bytes + taken);
             // As many as would take that memory if they are like these.
             at_once = (rows_here * BYTES_AT_ONCE / taken.max(1)).clamp(1, ROWS_AT_ONCE);

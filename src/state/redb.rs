@@ -50,11 +50,11 @@ const FORMAT_NUMBER: u32 = 1;
 /// What is known of the recent rows.
 const RECENT_ROWS: &str = "recent";
 
-/// Bytes of pages that a handle which writes keeps in memory. The inner pages of ten million rows fit, or nearly so if the state keeps their
-/// keys; a run goes through the rows in the order of the file, so more would not help it.
+/// Bytes of pages that a handle which writes keeps in memory. The inner pages of ten million rows fit, or nearly so if the
+/// state keeps their keys; a run goes through the rows in the order of the file, so more would not help it.
 const CACHE: usize = 16 * 1024 * 1024;
-/// The same of one that only reads. It goes through the file in order, be it for a scan or for some rows, and so wants few
-/// pages again: what it keeps is to stay near the processor.
+/// The same of one that only reads. It goes through the file in order, be it for a scan or for some rows, so it seldom needs
+/// a page twice; it keeps so few that they stay in the processor's cache.
 const READER_CACHE: usize = 4 * 1024 * 1024;
 
 /// How often, and after which pause, a reader looks again at a file that another process is just repairing.

@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -92,6 +92,44 @@ impl PriorState for Short {
     fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
         self.0.scan()
     }
+}
+
+/// A state that writes down which rows it was asked for, call by call.
+#[derive(Debug)]
+struct Noting {
+    inner: MemoryStore,
+    calls: Mutex<Vec<Vec<KeyHash>>>,
+}
+
+#[async_trait]
+impl PriorState for Noting {
+    async fn header(&self) -> Result<Option<Header>> {
+        self.inner.header().await
+    }
+
+    async fn load(&self, keys: &[KeyHash]) -> Result<Vec<Option<RowState>>> {
+        self.calls.lock().unwrap().push(keys.to_vec());
+        self.inner.load(keys).await
+    }
+
+    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+        self.inner.scan()
+    }
+}
+
+#[test]
+fn rows_that_differ_are_asked_for_in_the_order_of_their_keys_and_not_too_many_at_once() {
+    const AT_ONCE: usize = 4096;
+    let state = Noting { inner: known(&people(0..20_000, "Ada")), calls: Mutex::default() };
+    let changed = people(0..20_000, "Bob");
+    let plan = block_on(plan(&changed, &mapping(), &state, &PlanOptions::default())).unwrap();
+    assert_eq!(plan.counts().changed, 20_000);
+    let calls = state.calls.into_inner().unwrap();
+    assert_eq!(calls.iter().map(Vec::len).sum::<usize>(), 20_000);
+    assert!(calls.iter().all(|call| call.len() <= AT_ONCE && call.is_sorted()));
+    // Some calls go on where the one before ended.
+    let goes_on = |calls: &[Vec<KeyHash>]| calls[0].last() < calls[1].first();
+    assert!(calls.windows(2).filter(|calls| goes_on(calls)).count() >= 2, "{}", calls.len());
 }
 
 #[test]

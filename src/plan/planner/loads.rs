@@ -13,16 +13,17 @@ use crate::{
     state::{PriorState, RowState},
 };
 
-/// Rows whose records are loaded one after the other in the order of their keys: so many that neighbours share the inner pages
-/// of a state of ten million rows.
+/// Rows that are loaded together, or up to a piece more: in the order of their keys they share the inner pages of a state of
+/// ten million rows.
 const ROWS_GATHERED: usize = 16 * 1024;
-/// Of these so many in one call of the store, and so many calls under way.
+/// Each call of the store gets so many of them.
 pub(super) const AT_ONCE: usize = 4096;
+/// So many calls are under way at once for rows that are loaded together.
 const CALLS_AT_ONCE: usize = 2;
-/// Pieces that wait for each other's records, and the memory that their rows may take.
-const PIECES_AT_ONCE: usize = 1024;
-const BYTES_AT_ONCE: usize = 8 << 20;
-/// Loads that are under way at once while rows are read.
+/// The most pieces that wait for each other's records, and the memory that they take, or up to a piece more.
+const PIECES_GATHERED: usize = 1024;
+const BYTES_GATHERED: usize = 8 << 20;
+/// So often rows are loaded together at once while others are read.
 const LOADS_AT_ONCE: usize = 3;
 
 /// Pieces that follow each other, and the records of those of their rows that differ.
@@ -43,14 +44,14 @@ pub(super) fn with_states<'a>(
         .boxed()
 }
 
-/// So many pieces together that there are some rows to load: in the order of their keys they share pages of a state.
+/// So many pieces together that there are many rows to load.
 fn gathered(pieces: BoxStream<'_, Result<Digested>>) -> BoxStream<'_, Result<Vec<Digested>>> {
     stream::try_unfold(pieces, async |mut pieces| {
         let (mut gathered, mut rows, mut bytes): (Vec<Digested>, _, _) = (Vec::new(), 0, 0);
-        while rows < ROWS_GATHERED && bytes < BYTES_AT_ONCE && gathered.len() < PIECES_AT_ONCE {
+        while rows < ROWS_GATHERED && bytes < BYTES_GATHERED && gathered.len() < PIECES_GATHERED {
             let Some(digested) = pieces.try_next().await? else { break };
-            rows += digested.others.len();
-            bytes += digested.bytes();
+            rows += digested.known;
+            bytes += digested.bytes + size_of_val(&*digested.unchanged);
             gathered.push(digested);
             // Pieces may be there without a wait, and others on this thread have their turn in between.
             yield_once().await;
@@ -62,9 +63,8 @@ fn gathered(pieces: BoxStream<'_, Result<Digested>>) -> BoxStream<'_, Result<Vec
 
 /// The records of rows that differ, which an index does not have.
 pub(super) async fn states(prior: &dyn PriorState, pieces: &[Digested]) -> Result<Vec<Option<RowState>>> {
-    let known = |other: &Other| other.keyed().and_then(|keyed| Some((keyed.hash, keyed.hot?)));
     let others = || pieces.iter().flat_map(|piece| &piece.others);
-    let mut rows: Vec<_> = others().filter_map(known).zip(0..).collect();
+    let mut rows: Vec<_> = others().filter_map(Other::known).zip(0..).collect();
     rows.sort_unstable_by_key(|((hash, _), _)| *hash);
     let mut states: Vec<Option<RowState>> = rows.iter().map(|_| None).collect();
     let load = |part: &[((KeyHash, RowFingerprint), usize)]| {
@@ -76,9 +76,11 @@ pub(super) async fn states(prior: &dyn PriorState, pieces: &[Digested]) -> Resul
         for (place, state) in places.into_iter().zip(loaded) {
             states[place] = state;
         }
+        // A store may have its answers at once.
+        yield_once().await;
     }
     let mut states = states.into_iter();
-    Ok(others().map(|other| known(other).and_then(|_| states.next().flatten())).collect())
+    Ok(others().map(|other| other.known().and_then(|_| states.next().flatten())).collect())
 }
 
 /// A store's answers, of which there has to be one for each question.

@@ -336,6 +336,21 @@ mod tests {
     }
 
     #[test]
+    fn rows_between_two_keys_are_those_from_the_one_to_the_other() {
+        let rows: Vec<Row<'_>> =
+            (1..=9).map(|number| Row { key: 10 * number, hot: 7, record: b"" }).collect();
+        let bytes = hot_block(&rows);
+        let block = HotBlock::new(&bytes).unwrap();
+        let between = |first, last| block.between(first, last).iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(between(20, 40), [20, 30, 40]);
+        assert_eq!(between(21, 39), [30]);
+        assert_eq!(between(0, 10), [10]);
+        assert_eq!(between(90, u128::MAX), [90]);
+        assert!(between(0, 9).is_empty() && between(91, 100).is_empty() && between(31, 39).is_empty());
+        assert_eq!(HotBlock::new(&[]).unwrap().between(0, u128::MAX).len(), 0);
+    }
+
+    #[test]
     fn a_whole_block_has_all_of_its_rows_and_the_deleted_ones() {
         let records = [&b"first"[..], b"", b"third"];
         let rows: Vec<Row<'_>> =

@@ -305,7 +305,7 @@ pub(super) fn scan(
             break;
         }
     }
-    // Those behind the last block.
+    // Recent rows that stand behind the last block.
     rows.extend(recent.filter_map(|(new, hot)| Some(scanned((new, hot?)))));
     Ok(rows)
 }
