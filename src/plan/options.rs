@@ -149,8 +149,9 @@ impl PlanOptions {
     ///
     /// Beside these, planning holds 28 bytes for each row of the state, 50 to 90 for each row that is not as the state says,
     /// and for each thread and two more the values of up to 8,192 rows that differ, or of up to 35,000 rows, or 10 MB, if the
-    /// source comes in [parts](crate::Source::parts). While it is not known whether a source has many rows, up to 24 of its
-    /// chunks are held, or 65,536 rows, or a 256th of what the state has.
+    /// source comes in [parts](crate::Source::parts). Rows that wait for what the state has of them come in groups of 8 MB and
+    /// up to 8,192 rows more, of which there are seven at most. While it is not known whether a source has many rows, up to 24
+    /// of its chunks are held, or 65,536 rows, or a 256th of what the state has.
     pub fn memory_max(mut self, bytes: usize) -> Self {
         self.memory_max = bytes;
         self
