@@ -3,7 +3,7 @@
 //! The bytes are those of [`Pairs`](super::Pairs). In the order of columns each of them is read from one end to the other,
 //! and what is to be known of it is known for all its values.
 
-use std::ops::Range;
+use std::{array, ops::Range};
 
 use super::{Beginning, HEADER, ROOM, SHORT, Slot};
 use crate::rows::Texts;
@@ -32,16 +32,13 @@ impl Sheet {
         Self { bytes: Vec::new(), starts: [0; Self::ROWS], ends: [0; Self::ROWS] }
     }
 
-    /// The pairs of a row, counted from the first of the sheet.
-    pub(crate) fn row(&self, row: usize) -> &[u8] {
-        self.bytes.get(self.starts[row]..self.ends[row]).unwrap_or_default()
-    }
-
-    /// The pairs of a row, with what stands behind them.
+    /// The pairs of each row. Behind those of the last one stand as many bytes as the longest row has, at least.
     #[inline]
-    pub(crate) fn row_and_more(&self, row: usize) -> Beginning<'_> {
-        let (start, end) = (self.starts[row], self.ends[row]);
-        Beginning::new(self.bytes.get(start..).unwrap_or_default(), end - start)
+    pub(crate) fn rows(&self) -> [Beginning<'_>; Self::ROWS] {
+        array::from_fn(|row| {
+            let (start, end) = (self.starts[row], self.ends[row]);
+            Beginning::new(self.bytes.get(start..).unwrap_or_default(), end - start)
+        })
     }
 
     /// Puts together the pairs of `rows`, of which there are at most [`ROWS`](Self::ROWS), from columns in ascending order
@@ -77,13 +74,14 @@ impl Sheet {
                 }
             }
         }
-        let mut start = 0;
+        let (mut start, mut longest) = (0, 0);
         for ((size, row_start), row_end) in sizes.iter().zip(&mut self.starts).zip(&mut self.ends) {
             (*row_start, *row_end) = (start, start);
-            start += *size as usize + fixed;
+            let size = *size as usize + fixed;
+            (start, longest) = (start + size, longest.max(size));
         }
-        if self.bytes.len() < start {
-            self.bytes.resize(start, 0);
+        if self.bytes.len() < start + longest {
+            self.bytes.resize(start + longest, 0);
         }
     }
 

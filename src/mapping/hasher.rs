@@ -5,13 +5,16 @@ use std::ops::Range;
 use super::mapper::Mapper;
 use crate::{
     Result,
-    fingerprint::{Hashed, PairColumn, Pairs, Sheet},
+    fingerprint::{AT_ONCE, Fingerprinter, Hashed, PairColumn, Pairs, Sheet},
     record::{FieldName, Near, Record},
     rows::{Rows, Texts},
 };
 
 /// The rows of a block whose texts have more bytes are hashed one after the other, since a sheet holds several at once.
 const BYTES_MAX: usize = 64 << 20;
+
+/// Rows that are visited one by one are hashed when they have more bytes together.
+const LONG: usize = 64 << 10;
 
 /// A source's rows, hashed.
 ///
@@ -23,14 +26,16 @@ pub(crate) struct Hasher<'r> {
     /// By the place of the column in the mapper.
     texts: Vec<Option<Texts<'r>>>,
     sheet: Sheet,
-    scratch: Pairs,
+    /// For rows that are visited one by one.
+    rows_made: Made,
+    /// For columns that are not texts.
     made: Vec<Made>,
 }
 
-/// Pairs of one column, made row by row.
-#[derive(Default)]
+/// Pairs of rows, be it of all columns or of one, made row by row.
 struct Made {
     pairs: Pairs,
+    /// Where each row ends, behind the beginning of the first one.
     ends: Vec<usize>,
 }
 
@@ -42,7 +47,7 @@ impl<'r> Hasher<'r> {
             rows,
             texts: mapper.columns().iter().map(texts).collect(),
             sheet: Sheet::new(),
-            scratch: Pairs::new(),
+            rows_made: Made::default(),
             made: Vec::new(),
         }
     }
@@ -92,23 +97,13 @@ impl<'r> Hasher<'r> {
         let columns: Vec<PairColumn<'_>> = columns.collect();
         for (hashes, start) in hashes.chunks_mut(Sheet::ROWS).zip((0..).step_by(Sheet::ROWS)) {
             self.sheet.fill(&columns, start..start + hashes.len());
-            self.print(hashes);
+            let rows = self.sheet.rows();
+            let mut hashes = hashes.iter_mut();
+            self.mapper.prints().rows_of(&rows[..hashes.len()], |print| {
+                hashes.next().into_iter().for_each(|hashed| hashed.set_print(print));
+            });
         }
         Ok(hashes)
-    }
-
-    /// Gives the rows that are on the sheet their fingerprints, two at once.
-    fn print(&self, hashes: &mut [Hashed]) {
-        let prints = self.mapper.prints();
-        let (twos, last) = hashes.as_chunks_mut::<2>();
-        let last_row = 2 * twos.len();
-        for (two, row) in twos.iter_mut().zip((0..).step_by(2)) {
-            let found = prints.two_rows_of([row, row + 1].map(|row| self.sheet.row_and_more(row)));
-            two.iter_mut().zip(found).for_each(|(hashed, print)| hashed.set_print(print));
-        }
-        if let [hashed] = last {
-            hashed.set_print(prints.row_of(self.sheet.row(last_row)));
-        }
     }
 
     /// Makes the pairs of each column that is not among `texts`, and hashes the keys if they are not. A row that turns out to
@@ -139,7 +134,7 @@ impl<'r> Hasher<'r> {
             for ((slot, taken), made) in self.mapper.synced().iter().zip(&mut self.made) {
                 let Ok(place) = others.binary_search(&taken.position()) else { continue };
                 let pushed = taken.push(*slot, values.get(place), &mut made.pairs);
-                made.ends.push(made.pairs.as_bytes().len());
+                made.end_row();
                 if pushed.is_err()
                     && let Some(hashed) = hashes.get_mut(row)
                 {
@@ -158,6 +153,7 @@ impl<'r> Hasher<'r> {
     fn hash_records(&mut self, records: &[Record], unseen: &mut [bool]) -> Vec<Hashed> {
         let columns = self.mapper.columns();
         let mut near = vec![Near::default(); columns.len()];
+        self.rows_made.clear();
         let mut hashes = Vec::with_capacity(records.len());
         for record in records {
             for (unseen, column) in unseen.iter_mut().zip(columns).filter(|(unseen, _)| **unseen) {
@@ -167,31 +163,72 @@ impl<'r> Hasher<'r> {
                 let (column, near) = (columns.get(position)?, near.get_mut(position)?);
                 record.get_near(column, near)
             };
-            hashes.push(self.mapper.record_hashes(&mut value, &mut self.scratch).unwrap_or(Hashed::NONE));
+            let keyed = self.mapper.put_record(&mut value, &mut self.rows_made.pairs);
+            hashes.push(keyed.unwrap_or(Hashed::NONE));
+            self.rows_made.end_row();
+            if self.rows_made.is_full() {
+                self.rows_made.print(self.mapper.prints(), &mut hashes);
+            }
         }
+        self.rows_made.print(self.mapper.prints(), &mut hashes);
         hashes
     }
 
     fn hash_rows(&mut self, rows: Range<usize>, unseen: &mut [bool]) -> Result<Vec<Hashed>> {
         let mut hashes = Vec::with_capacity(rows.len());
         let mut are_all_seen = false;
+        // A source that broke off may have left some.
+        self.rows_made.clear();
         self.rows.visit(self.mapper.columns(), rows, &mut |values| {
             if !are_all_seen {
                 unseen.iter_mut().zip(values).for_each(|(unseen, value)| *unseen &= value.is_none());
                 are_all_seen = !unseen.contains(&true);
             }
-            hashes.push(self.mapper.hashes(values, &mut self.scratch).unwrap_or(Hashed::NONE));
+            hashes.push(self.mapper.put(values, &mut self.rows_made.pairs).unwrap_or(Hashed::NONE));
+            self.rows_made.end_row();
+            if self.rows_made.is_full() {
+                self.rows_made.print(self.mapper.prints(), &mut hashes);
+            }
             Ok(())
         })?;
+        self.rows_made.print(self.mapper.prints(), &mut hashes);
         Ok(hashes)
+    }
+}
+
+impl Default for Made {
+    fn default() -> Self {
+        Self { pairs: Pairs::new(), ends: vec![0] }
     }
 }
 
 impl Made {
     fn clear(&mut self) {
         self.pairs.clear();
-        self.ends.clear();
-        self.ends.push(0);
+        self.ends.truncate(1);
+    }
+
+    #[inline]
+    fn end_row(&mut self) {
+        self.ends.push(self.pairs.as_bytes().len());
+    }
+
+    /// Whether there are as many rows as are hashed at once, or they are long. To gather more of them would take longer: their
+    /// values lie all over the memory, which has time to fetch the next ones while these are hashed.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.ends.len() > AT_ONCE || self.pairs.as_bytes().len() > LONG
+    }
+
+    /// Gives the last of these rows the fingerprints of all pairs that are here, and makes room.
+    fn print(&mut self, prints: &Fingerprinter, hashes: &mut [Hashed]) {
+        let count = self.ends.len() - 1;
+        let first = hashes.len().saturating_sub(count);
+        let mut hashes = hashes.iter_mut().skip(first);
+        prints.rows_of(&self.pairs.rows(&self.ends)[..count], |print| {
+            hashes.next().into_iter().for_each(|hashed| hashed.set_print(print));
+        });
+        self.clear();
     }
 }
 

@@ -130,14 +130,19 @@ impl Mapper {
 
     /// Hashes the keys in a column of texts; there is [`Hashed::NONE`] for a key that is unusable.
     pub(super) fn hash_keys(&self, texts: &Texts<'_>, hashes: &mut Vec<Hashed>) {
-        let key = |text: &[u8]| {
-            if self.is_canonical_key(text) {
-                return Some(self.hashed_key(text));
+        let mut keys = Vec::with_capacity(texts.len());
+        let mut others = Vec::new();
+        texts.each_text(|text| {
+            if !text.is_some_and(|text| self.is_canonical_key(text.as_bytes())) {
+                others.push((hashes.len() + keys.len(), text));
             }
-            let value = [Some(ValueRef::Text(String::from_utf8_lossy(text)))];
-            self.key(&value).ok().map(|key| self.hashed_key(key.as_bytes()))
-        };
-        texts.each_text(|text| hashes.push(text.and_then(key).unwrap_or(Hashed::NONE)));
+            keys.push(text.unwrap_or_default());
+        });
+        self.prints.keys_of(&keys, |key| hashes.push(Hashed { key, print: RowFingerprint::MISSING }));
+        for (row, text) in others {
+            let value = text.map(|text| ValueRef::Text(String::from_utf8_lossy(text.as_bytes())));
+            hashes[row] = self.key(&[value]).map_or(Hashed::NONE, |key| self.hashed_key(key.as_bytes()));
+        }
     }
 
     /// The hash of a key in canonical form, of a row whose fingerprint is not known yet.
@@ -164,22 +169,24 @@ impl Mapper {
         Ok(self.hashed_key(self.key(values)?.as_bytes()))
     }
 
-    /// The hash of a row's key, and the row's fingerprint, which is put together in `scratch`.
-    pub(crate) fn hashes(
+    /// The hash of a row's key. Adds the pairs of which the row's fingerprint is to be made; those of an invalid row may not be
+    /// all of them.
+    pub(super) fn put(
         &self,
         values: &[Option<ValueRef<'_>>],
-        scratch: &mut Pairs,
+        pairs: &mut Pairs,
     ) -> std::result::Result<Hashed, Invalid> {
         let hashed = self.hash_key(values)?;
-        Ok(Hashed { print: self.row(values, scratch)?, ..hashed })
+        self.push(values, pairs)?;
+        Ok(hashed)
     }
 
     /// The same of a record, whose values are got by the place of their column.
     #[inline]
-    pub(super) fn record_hashes<'v>(
+    pub(super) fn put_record<'v>(
         &self,
         value: &mut impl FnMut(usize) -> Option<&'v Value>,
-        scratch: &mut Pairs,
+        pairs: &mut Pairs,
     ) -> std::result::Result<Hashed, Invalid> {
         let hashed = match value(0) {
             Some(Value::Text(key)) if self.is_canonical_key(key.as_bytes()) => {
@@ -187,17 +194,16 @@ impl Mapper {
             }
             key => self.hash_key(&[key.map(Value::as_ref)])?,
         };
-        scratch.clear();
         for (slot, taken) in &self.synced {
             match value(taken.position) {
                 Some(Value::Text(text)) if taken.takes_text(text.as_bytes()) => {
-                    scratch.push_text(*slot, text);
+                    pairs.push_text(*slot, text);
                 }
-                Some(Value::Null) if taken.takes_null => scratch.push_null(*slot),
-                value => taken.push(*slot, Some(&value.map(Value::as_ref)), scratch)?,
+                Some(Value::Null) if taken.takes_null => pairs.push_null(*slot),
+                value => taken.push(*slot, Some(&value.map(Value::as_ref)), pairs)?,
             }
         }
-        Ok(Hashed { print: self.prints.row(scratch), ..hashed })
+        Ok(hashed)
     }
 
     /// The row's fingerprint, put together in `scratch`.
@@ -207,10 +213,13 @@ impl Mapper {
         scratch: &mut Pairs,
     ) -> std::result::Result<RowFingerprint, Invalid> {
         scratch.clear();
-        for (slot, taken) in &self.synced {
-            taken.push(*slot, values.get(taken.position), scratch)?;
-        }
+        self.push(values, scratch)?;
         Ok(self.prints.row(scratch))
+    }
+
+    #[inline]
+    fn push(&self, values: &[Option<ValueRef<'_>>], pairs: &mut Pairs) -> std::result::Result<(), Invalid> {
+        self.synced.iter().try_for_each(|(slot, taken)| taken.push(*slot, values.get(taken.position), pairs))
     }
 
     /// The key of a row, in canonical form.
@@ -344,7 +353,9 @@ impl Taken {
             FieldKind::Any => true,
             kind => {
                 let mut takes_all = true;
-                texts.each_text(|text| takes_all &= text.is_none_or(|text| kind.takes_as_it_is(text)));
+                texts.each_text(|text| {
+                    takes_all &= text.is_none_or(|text| kind.takes_as_it_is(text.as_bytes()));
+                });
                 takes_all
             }
         }

@@ -264,7 +264,7 @@ mod tests {
                 Some(texts) => {
                     prop_assert!(are_texts);
                     let mut found = Vec::new();
-                    texts.each_text(|text| found.push(text.map(<[u8]>::to_vec)));
+                    texts.each_text(|text| found.push(text.map(|text| text.as_bytes().to_vec())));
                     let expected = rows.iter().map(|value| match value {
                         Some(Value::Text(text)) => Some(text.clone().into_bytes()),
                         _ => None,

@@ -4,6 +4,8 @@ use std::{fmt, ops::Range};
 #[cfg(feature = "arrow")]
 use std::{hint, iter, sync::Arc};
 
+use crate::fingerprint::Beginning;
+
 /// A column of texts, each a stretch of bytes somewhere in memory, as in a columnar format.
 ///
 /// Most rows have not changed since the last run, and to find that out nothing has to be known of a text but its bytes. The
@@ -160,10 +162,11 @@ impl<'a> Texts<'a> {
 
     /// Calls `each` for the text of each row, with `None` for a null.
     #[inline]
-    pub(crate) fn each_text(&self, mut each: impl FnMut(Option<&'a [u8]>)) {
+    pub(crate) fn each_text(&self, mut each: impl FnMut(Option<Beginning<'a>>)) {
         let mut row = 0;
         self.each(0, &mut vec![(); self.len()], |(), bytes, start, length| {
-            each(bytes.get(start..start + length).filter(|_| self.is_text(row)));
+            let text = || Beginning::new(bytes.get(start..).unwrap_or_default(), length);
+            each(self.is_text(row).then(text));
             row += 1;
         });
     }
