@@ -8,6 +8,9 @@ use std::{array, ops::Range};
 use super::{Beginning, HEADER, ROOM, SHORT, Slot};
 use crate::rows::Texts;
 
+/// The most bytes that the values of a sheet may have, if all of them were as long as the longest one.
+const BYTES_MAX: u64 = 64 << 20;
+
 /// What a column adds to each row.
 #[derive(Clone, Copy)]
 pub(crate) enum PairColumn<'c> {
@@ -42,37 +45,45 @@ impl Sheet {
     }
 
     /// Puts together the pairs of `rows`, of which there are at most [`ROWS`](Self::ROWS), from columns in ascending order
-    /// of slots.
+    /// of slots. `None` if they are so long that they might not have room.
     #[inline]
-    pub(crate) fn fill(&mut self, columns: &[PairColumn<'_>], rows: Range<usize>) {
-        self.make_room(columns, rows.clone());
+    pub(crate) fn fill(&mut self, columns: &[PairColumn<'_>], rows: Range<usize>) -> Option<()> {
+        self.make_room(columns, rows.clone())?;
         for column in columns {
             match column {
                 PairColumn::Texts(slot, texts) => self.put_texts(*slot, texts, rows.clone()),
                 PairColumn::Made { bytes, ends } => self.put_made(bytes, ends, rows.clone()),
             }
         }
+        Some(())
     }
 
     /// Sees where each row begins, with as much room behind each as a short value may write to.
-    fn make_room(&mut self, columns: &[PairColumn<'_>], rows: Range<usize>) {
+    fn make_room(&mut self, columns: &[PairColumn<'_>], rows: Range<usize>) -> Option<()> {
         // In numbers this small, several are added at once.
         let mut sizes = [0_u32; Self::ROWS];
         let sizes = &mut sizes[..rows.len().min(Self::ROWS)];
-        let mut fixed = ROOM;
+        let (mut fixed, mut longest_value) = (ROOM, 0);
         for column in columns {
             match column {
                 PairColumn::Texts(_, texts) => {
                     fixed += HEADER;
-                    texts.add_lengths(rows.start, sizes);
+                    longest_value = longest_value.max(texts.add_lengths(rows.start, sizes));
                 }
                 PairColumn::Made { ends, .. } => {
                     let ends = ends.get(rows.start..=rows.end).unwrap_or_default();
                     for (size, ends) in sizes.iter_mut().zip(ends.windows(2)) {
-                        *size = size.saturating_add(u32::try_from(ends[1] - ends[0]).unwrap_or(u32::MAX));
+                        let length = u32::try_from(ends[1] - ends[0]).unwrap_or(u32::MAX);
+                        *size = size.wrapping_add(length);
+                        longest_value = longest_value.max(length);
                     }
                 }
             }
+        }
+        // Sizes that might have wrapped are far above that.
+        let bytes_at_most = u64::from(longest_value).saturating_mul((columns.len() * Self::ROWS) as u64);
+        if bytes_at_most > BYTES_MAX {
+            return None;
         }
         let (mut start, mut longest) = (0, 0);
         for ((size, row_start), row_end) in sizes.iter().zip(&mut self.starts).zip(&mut self.ends) {
@@ -83,6 +94,7 @@ impl Sheet {
         if self.bytes.len() < start + longest {
             self.bytes.resize(start + longest, 0);
         }
+        Some(())
     }
 
     fn put_texts(&mut self, slot: Slot, texts: &Texts<'_>, rows: Range<usize>) {

@@ -10,9 +10,6 @@ use crate::{
     rows::{Rows, Texts},
 };
 
-/// The rows of a block whose texts have more bytes are hashed one after the other, since a sheet holds several at once.
-const BYTES_MAX: usize = 64 << 20;
-
 /// Rows that are visited one by one are hashed when they have more bytes together.
 const LONG: usize = 64 << 10;
 
@@ -83,11 +80,6 @@ impl<'r> Hasher<'r> {
             self.mapper.hash_keys(keys, &mut hashes);
         }
         self.make(rows.clone(), texts, &mut hashes, unseen)?;
-        let made = self.made.iter().map(|made| made.pairs.as_bytes().len());
-        if texts.iter().flatten().map(Texts::size).chain(made).sum::<usize>() > BYTES_MAX {
-            return self.hash_rows(rows, unseen);
-        }
-
         let columns = self.mapper.synced().iter().zip(&self.made).map(|((slot, taken), made)| {
             match &texts[taken.position()] {
                 Some(texts) => PairColumn::Texts(*slot, texts),
@@ -96,10 +88,12 @@ impl<'r> Hasher<'r> {
         });
         let columns: Vec<PairColumn<'_>> = columns.collect();
         for (hashes, start) in hashes.chunks_mut(Sheet::ROWS).zip((0..).step_by(Sheet::ROWS)) {
-            self.sheet.fill(&columns, start..start + hashes.len());
-            let rows = self.sheet.rows();
+            if self.sheet.fill(&columns, start..start + hashes.len()).is_none() {
+                return self.hash_rows(rows, unseen);
+            }
+            let on_sheet = self.sheet.rows();
             let mut hashes = hashes.iter_mut();
-            self.mapper.prints().rows_of(&rows[..hashes.len()], |print| {
+            self.mapper.prints().rows_of(&on_sheet[..hashes.len()], |print| {
                 hashes.next().into_iter().for_each(|hashed| hashed.set_print(print));
             });
         }
@@ -284,9 +278,12 @@ mod tests {
     }
 
     fn hashed(rows: &dyn Rows, range: Range<usize>) -> (Vec<Hashed>, Vec<bool>) {
-        let mapper = mapper();
+        hashed_by(&mapper(), rows, range)
+    }
+
+    fn hashed_by(mapper: &Mapper, rows: &dyn Rows, range: Range<usize>) -> (Vec<Hashed>, Vec<bool>) {
         let mut unseen = vec![true; mapper.columns().len()];
-        (Hasher::new(&mapper, rows).hash(range, &mut unseen).unwrap(), unseen)
+        (Hasher::new(mapper, rows).hash(range, &mut unseen).unwrap(), unseen)
     }
 
     /// Records that do not say that they are some.
@@ -322,6 +319,20 @@ mod tests {
         let (found, unseen) = hashed(&records, 5..190);
         assert!((found, unseen.clone()) == hashed(&Visited(records), 5..190));
         assert_eq!(unseen.iter().filter(|unseen| **unseen).count(), 1); // no row has a number
+    }
+
+    #[test]
+    fn hashes_of_a_text_that_is_too_long_for_a_sheet_are_those_of_its_record() {
+        let text = |row: usize| "long".repeat(if row == 40 { 1 << 20 } else { row });
+        let keys: ArrayRef = Arc::new((0..50).map(|row| Some(format!("row{row}"))).collect::<StringArray>());
+        let texts: ArrayRef = Arc::new((0..50).map(|row| Some(text(row))).collect::<StringArray>());
+        let batch = RecordBatch::try_from_iter([("email", keys), ("a", texts)]).unwrap();
+        let record = |row| Record::new().with("email", format!("row{row}")).with("a", text(row));
+        let records: Vec<Record> = (0..50).map(record).collect();
+        let prints = Fingerprinter::new(&Secret::new([7; 32])).unwrap();
+        let mapper = Mapper::new(&Mapping::new("email").map("a", "a"), &[0], prints).unwrap();
+        let (found, _) = hashed_by(&mapper, &batch, 0..50);
+        assert!(found == hashed_by(&mapper, &records, 0..50).0 && !found.iter().any(Hashed::is_none));
     }
 
     /// Were they not, a plan would be the same and only take longer.

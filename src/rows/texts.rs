@@ -81,34 +81,29 @@ impl<'a> Texts<'a> {
         self.len() == 0
     }
 
-    /// How many bytes the texts have together.
-    pub(crate) fn size(&self) -> usize {
-        match &self.layout {
-            Layout::Dense { offsets: [first, .., last], .. } => whole(last.wrapping_sub(*first)),
-            Layout::Dense { .. } => 0,
-            #[cfg(feature = "arrow")]
-            Layout::Views(views) => views.views.iter().map(|view| length(*view) as usize).sum(),
-        }
-    }
-
-    /// Adds to each number the bytes of the text of a row, from `row` on.
+    /// Adds to each number the bytes of the text of a row, from `row` on. No text is longer than the number that this gives,
+    /// and it is less than twice as long as the longest one.
     #[inline]
-    pub(crate) fn add_lengths(&self, row: usize, to: &mut [u32]) {
+    pub(crate) fn add_lengths(&self, row: usize, to: &mut [u32]) -> u32 {
+        let mut all = 0;
+        let mut add = |to: &mut u32, length: u32| {
+            *to = to.wrapping_add(length);
+            all |= length;
+        };
         match &self.layout {
             Layout::Dense { offsets, .. } => {
                 let offsets = offsets.get(row..).unwrap_or_default();
                 for ((to, start), end) in to.iter_mut().zip(offsets).zip(offsets.iter().skip(1)) {
-                    *to = to.wrapping_add(end.wrapping_sub(*start).cast_unsigned());
+                    add(to, end.wrapping_sub(*start).cast_unsigned());
                 }
             }
             #[cfg(feature = "arrow")]
             Layout::Views(views) => {
                 let views = views.views.get(row..).unwrap_or_default();
-                for (to, view) in to.iter_mut().zip(views) {
-                    *to = to.wrapping_add(length(*view));
-                }
+                to.iter_mut().zip(views).for_each(|(to, view)| add(to, length(*view)));
             }
         }
+        all
     }
 
     /// Some of the rows.

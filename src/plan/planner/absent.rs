@@ -7,10 +7,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 
-use super::{
-    Lookup, Planner,
-    loads::{AT_ONCE, answered},
-};
+use super::{Lookup, Planner, loads::answered};
 use crate::{
     Result,
     change::{ChangeKind, Entry, Step},
@@ -24,7 +21,10 @@ use crate::{
     },
 };
 
-/// Loads that are under way at once, when nothing else is left to do.
+/// Each call of the store gets so many rows: few, since nothing else is left to do while the first and the last ones are
+/// loaded and planned. They come in the order of their keys anyway.
+const AT_ONCE: usize = 1024;
+/// Loads that are under way at once.
 const LOADS_AT_ONCE: usize = 8;
 
 /// A row of the state, and whether it is gone from the source, and not only invalid there.

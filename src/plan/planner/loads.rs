@@ -17,7 +17,7 @@ use crate::{
 /// ten million rows.
 const ROWS_GATHERED: usize = 16 * 1024;
 /// Each call of the store gets so many of them.
-pub(super) const AT_ONCE: usize = 4096;
+const AT_ONCE: usize = 4096;
 /// So many calls are under way at once for rows that are loaded together.
 const CALLS_AT_ONCE: usize = 2;
 /// The most pieces that wait for each other's records, and the memory that they take, or up to a piece more.
