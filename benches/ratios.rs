@@ -14,9 +14,6 @@ use siphasher::{sip::SipHasher13, sip128::SipHasher13 as SipHasher13x128};
 #[path = "data/mod.rs"]
 mod data;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 use data::Rows;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -316,7 +316,7 @@ impl<'p> Planner<'p> {
         self.met.touch(digested.others.iter().filter_map(Other::hash));
         let entries = digested.entries;
         let mut others = digested.others.into_iter().zip(states);
-        let mut places = digested.unchanged.iter().copied();
+        let mut places = digested.unchanged.iter();
         while let Some(place) = self.next_to_look_at(&mut places) {
             if place != Place::NONE {
                 self.unchanged(place)?;
@@ -328,20 +328,17 @@ impl<'p> Planner<'p> {
     }
 
     /// Counts rows that are what the state says and were not met before, which are nearly all, up to one that is more work.
-    fn next_to_look_at(&mut self, places: &mut impl Iterator<Item = Place>) -> Option<Place> {
-        let counts = &mut self.head.counts;
-        for place in places {
-            counts.rows += 1;
-            if let Lookup::Index(seen) = &mut self.lookup
-                && place != Place::NONE
-                && !seen.mark(place)
-            {
-                counts.unchanged += 1;
-            } else {
-                return Some(place);
-            }
-        }
-        None
+    fn next_to_look_at(&mut self, places: &mut slice::Iter<'_, Place>) -> Option<Place> {
+        let before = places.len();
+        let next = match &mut self.lookup {
+            Lookup::Index(seen) => places.find(|place| **place == Place::NONE || seen.mark(**place)),
+            Lookup::Nothing | Lookup::Load { .. } => places.next(),
+        };
+        let taken = before - places.len();
+        let unchanged = taken - usize::from(next.is_some());
+        self.head.counts.rows += taken as u64;
+        self.head.counts.unchanged += unchanged as u64;
+        next.copied()
     }
 
     /// A row that is what the state says, and may be a second one.
