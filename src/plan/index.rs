@@ -40,7 +40,7 @@ pub(super) struct Index {
 /// The blend of a row is the lower half of its key hash with its hot value in it. It is another one for a row that has
 /// changed. A look-up compares it with a few others, so one in 2⁶¹ takes a row for another; two fingerprints are the same in
 /// one case of 2⁶⁴.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[repr(align(64))]
 struct Line {
     /// Where its rows start among all, and where those of its blends start for which it has no room.
@@ -89,18 +89,17 @@ impl IndexBuilder {
     }
 
     pub(super) async fn extend(&mut self, rows: Rows) -> Result<()> {
-        let are_here = self.keys.is_none();
-        for (key, print) in &rows {
-            let row = Hashed { key: *key, print: *print };
-            if is_next(self.last.as_ref(), key) {
-                self.index.put(self.count, row);
-                self.count += 1;
-                self.last = Some(*key);
-                if are_here {
-                    self.index.keys.push(*key);
-                }
-            } else {
-                self.late.push(row);
+        let hashed = |(key, print): &(KeyHash, RowFingerprint)| Hashed { key: *key, print: *print };
+        // Nearly always all of them come in order.
+        for rows in rows.chunk_by(|(one, _), (next, _)| one < next) {
+            let is_late = |(key, _): &(KeyHash, RowFingerprint)| !is_next(self.last.as_ref(), key);
+            let (late, rows) = rows.split_at(rows.partition_point(is_late));
+            self.late.extend(late.iter().map(hashed));
+            self.index.put(self.count, rows.iter().map(hashed));
+            self.count += rows.len();
+            self.last = rows.last().map(|(last, _)| *last).or(self.last);
+            if self.keys.is_none() {
+                self.index.keys.extend(rows.iter().map(|(key, _)| *key));
             }
         }
         match &mut self.keys {
@@ -126,13 +125,13 @@ impl IndexBuilder {
     }
 }
 
-impl Line {
-    fn at(start: usize, rest: usize) -> Self {
-        // More rows than a number can say are found when all are there.
-        let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
-        Self { start: number(start), rest: number(rest), blends: [EMPTY; ROOM] }
-    }
+/// More rows than a number can say are found when all are there.
+#[inline]
+fn numbered(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
 
+impl Line {
     fn start(&self) -> usize {
         self.start as usize
     }
@@ -159,7 +158,7 @@ impl Index {
 
     fn of_sorted(rows: Vec<Hashed>) -> Result<Self> {
         let mut index = Self::with_capacity(rows.len());
-        rows.iter().enumerate().for_each(|(at, row)| index.put(at, *row));
+        index.put(0, rows.iter().copied());
         index.keys = rows.into_iter().map(|row| row.key).collect();
         index.checked()
     }
@@ -176,29 +175,36 @@ impl Index {
         ))
     }
 
-    /// Puts the row that stands `at` that place, behind all others, into its line.
-    #[inline]
-    fn put(&mut self, at: usize, row: Hashed) {
-        let number = self.line(row.key);
-        if self.lines.len() <= number {
-            self.lines.resize(number + LINES_AT_ONCE, Line::at(0, 0));
+    /// Puts rows into their lines, which stand behind all others: the first of them `at` that place.
+    fn put(&mut self, at: usize, rows: impl Iterator<Item = Hashed>) {
+        let mut begun = self.lines_begun;
+        // Where the line starts that was begun last, and its rest.
+        let last = begun.checked_sub(1).and_then(|last| self.lines.get(last));
+        let (mut start, mut rest) = last.map_or((0, 0), |last| (last.start, last.rest));
+        for (row, at) in rows.zip(at..) {
+            let (number, at) = (self.line(row.key), numbered(at));
+            if self.lines.len() <= number {
+                self.lines.resize(number + LINES_AT_ONCE, Line::default());
+            }
+            // The lines between have no rows.
+            while begun < number {
+                let line = &mut self.lines[begun];
+                (line.start, line.rest) = (at, numbered(self.rest.len()));
+                begun += 1;
+            }
+            // Whether a row is the first of its line, nobody can foretell.
+            let is_first = begun == number;
+            begun = number + 1;
+            start = select_unpredictable(is_first, at, start);
+            rest = select_unpredictable(is_first, numbered(self.rest.len()), rest);
+            let line = &mut self.lines[number];
+            (line.start, line.rest) = (start, rest);
+            match line.blends.get_mut((at - start) as usize) {
+                Some(blend) => *blend = row.blend(),
+                None => self.rest.push(row.blend()),
+            }
         }
-        // The lines between have no rows.
-        while self.lines_begun < number {
-            self.lines[self.lines_begun] = Line::at(at, self.rest.len());
-            self.lines_begun += 1;
-        }
-        // Whether a row is the first of its line, nobody can foretell.
-        let (is_first, first) = (self.lines_begun == number, Line::at(at, self.rest.len()));
-        self.lines_begun = number + 1;
-        let line = &mut self.lines[number];
-        line.start = select_unpredictable(is_first, first.start, line.start);
-        line.rest = select_unpredictable(is_first, first.rest, line.rest);
-        let nth = at - line.start();
-        match line.blends.get_mut(nth) {
-            Some(blend) => *blend = row.blend(),
-            None => self.rest.push(row.blend()),
-        }
+        self.lines_begun = begun;
     }
 
     fn len(&self) -> usize {
