@@ -381,13 +381,31 @@ impl Pairs {
         self.end += HEADER + content.len();
     }
 
+    /// Appends bytes as they are, such as those of a key.
+    #[inline]
+    pub(crate) fn push_bytes(&mut self, content: &[u8]) {
+        if content.len() > SHORT {
+            self.bytes.truncate(self.end);
+            self.bytes.extend_from_slice(content);
+            self.end = self.bytes.len();
+            return;
+        }
+        if self.bytes.len() < self.end + ROOM {
+            self.make_room();
+        }
+        if let Some(to) = self.bytes[self.end..].first_chunk_mut() {
+            copy_short(to, content);
+        }
+        self.end += content.len();
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.end]
     }
 
-    /// The pairs of as many rows as there are, up to [`AT_ONCE`]: each ends at one of these places, where the next one begins.
+    /// The bytes of as many rows as there are, up to [`AT_ONCE`]: each ends at one of these places, where the next one begins.
     /// Behind the last one stand as many bytes as the longest row has, at least.
-    pub(crate) fn rows(&mut self, ends: &[usize]) -> [Beginning<'_>; AT_ONCE] {
+    pub(crate) fn strings(&mut self, ends: &[usize]) -> [Beginning<'_>; AT_ONCE] {
         let longest = ends.windows(2).map(|row| row[1] - row[0]).max().unwrap_or(0);
         let (room, length) = (self.end + longest + HEADER, self.bytes.len());
         self.bytes.resize(room.max(length), 0);

@@ -13,6 +13,12 @@ impl Hashed {
     /// Stands for no row.
     pub(crate) const NONE: Self = Self { key: KeyHash::from_u128(0), print: RowFingerprint::LOAD };
 
+    /// A row of this key, of which the fingerprint is not known yet.
+    #[inline]
+    pub(crate) fn keyed(key: KeyHash) -> Self {
+        Self { key, print: RowFingerprint::MISSING }
+    }
+
     #[inline]
     pub(crate) fn is_none(&self) -> bool {
         *self == Self::NONE

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::mapper::Mapper;
 use crate::{
     Result,
-    fingerprint::{AT_ONCE, Fingerprinter, Hashed, PairColumn, Pairs, Sheet},
+    fingerprint::{AT_ONCE, Beginning, Fingerprinter, Hashed, PairColumn, Pairs, Sheet},
     record::{FieldName, Near, Record},
     rows::{Rows, Texts},
 };
@@ -24,12 +24,21 @@ pub(crate) struct Hasher<'r> {
     texts: Vec<Option<Texts<'r>>>,
     sheet: Sheet,
     /// For rows that are visited one by one.
-    rows_made: Made,
+    few: Few,
     /// For columns that are not texts.
     made: Vec<Made>,
 }
 
-/// Pairs of rows, be it of all columns or of one, made row by row.
+/// A few rows that are hashed together.
+#[derive(Default)]
+struct Few {
+    keys: Made,
+    rows: Made,
+    /// Which of them are valid.
+    are_valid: Vec<bool>,
+}
+
+/// Bytes of rows, one after the other: pairs, be it of all columns or of one, or keys.
 struct Made {
     pairs: Pairs,
     /// Where each row ends, behind the beginning of the first one.
@@ -44,7 +53,7 @@ impl<'r> Hasher<'r> {
             rows,
             texts: mapper.columns().iter().map(texts).collect(),
             sheet: Sheet::new(),
-            rows_made: Made::default(),
+            few: Few::default(),
             made: Vec::new(),
         }
     }
@@ -147,7 +156,7 @@ impl<'r> Hasher<'r> {
     fn hash_records(&mut self, records: &[Record], unseen: &mut [bool]) -> Vec<Hashed> {
         let columns = self.mapper.columns();
         let mut near = vec![Near::default(); columns.len()];
-        self.rows_made.clear();
+        self.few.clear();
         let mut hashes = Vec::with_capacity(records.len());
         for record in records {
             for (unseen, column) in unseen.iter_mut().zip(columns).filter(|(unseen, _)| **unseen) {
@@ -157,14 +166,11 @@ impl<'r> Hasher<'r> {
                 let (column, near) = (columns.get(position)?, near.get_mut(position)?);
                 record.get_near(column, near)
             };
-            let keyed = self.mapper.put_record(&mut value, &mut self.rows_made.pairs);
-            hashes.push(keyed.unwrap_or(Hashed::NONE));
-            self.rows_made.end_row();
-            if self.rows_made.is_full() {
-                self.rows_made.print(self.mapper.prints(), &mut hashes);
-            }
+            let Few { keys, rows, .. } = &mut self.few;
+            let is_valid = self.mapper.put_record(&mut value, &mut keys.pairs, &mut rows.pairs).is_ok();
+            self.few.end_row(is_valid, self.mapper.prints(), &mut hashes);
         }
-        self.rows_made.print(self.mapper.prints(), &mut hashes);
+        self.few.hash(self.mapper.prints(), &mut hashes);
         hashes
     }
 
@@ -172,20 +178,18 @@ impl<'r> Hasher<'r> {
         let mut hashes = Vec::with_capacity(rows.len());
         let mut are_all_seen = false;
         // A source that broke off may have left some.
-        self.rows_made.clear();
+        self.few.clear();
         self.rows.visit(self.mapper.columns(), rows, &mut |values| {
             if !are_all_seen {
                 unseen.iter_mut().zip(values).for_each(|(unseen, value)| *unseen &= value.is_none());
                 are_all_seen = !unseen.contains(&true);
             }
-            hashes.push(self.mapper.put(values, &mut self.rows_made.pairs).unwrap_or(Hashed::NONE));
-            self.rows_made.end_row();
-            if self.rows_made.is_full() {
-                self.rows_made.print(self.mapper.prints(), &mut hashes);
-            }
+            let Few { keys, rows, .. } = &mut self.few;
+            let is_valid = self.mapper.put(values, &mut keys.pairs, &mut rows.pairs).is_ok();
+            self.few.end_row(is_valid, self.mapper.prints(), &mut hashes);
             Ok(())
         })?;
-        self.rows_made.print(self.mapper.prints(), &mut hashes);
+        self.few.hash(self.mapper.prints(), &mut hashes);
         Ok(hashes)
     }
 }
@@ -207,20 +211,44 @@ impl Made {
         self.ends.push(self.pairs.as_bytes().len());
     }
 
-    /// Whether there are as many rows as are hashed at once, or they are long. To gather more of them would take longer: their
-    /// values lie all over the memory, which has time to fetch the next ones while these are hashed.
-    #[inline]
-    fn is_full(&self) -> bool {
-        self.ends.len() > AT_ONCE || self.pairs.as_bytes().len() > LONG
+    /// The strings of the rows, up to [`AT_ONCE`].
+    fn strings(&mut self) -> [Beginning<'_>; AT_ONCE] {
+        self.pairs.strings(&self.ends)
+    }
+}
+
+impl Few {
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.rows.clear();
+        self.are_valid.clear();
     }
 
-    /// Gives the last of these rows the fingerprints of all pairs that are here, and makes room.
-    fn print(&mut self, prints: &Fingerprinter, hashes: &mut [Hashed]) {
-        let count = self.ends.len() - 1;
-        let first = hashes.len().saturating_sub(count);
-        let mut hashes = hashes.iter_mut().skip(first);
-        prints.rows_of(&self.pairs.rows(&self.ends)[..count], |print| {
-            hashes.next().into_iter().for_each(|hashed| hashed.set_print(print));
+    /// Ends a row of which key and pairs are there. As soon as there are as many as are hashed at once, or they are long, they
+    /// are hashed: to gather more of them would take longer, since their values lie all over the memory, which has time to
+    /// fetch the next ones meanwhile.
+    #[inline]
+    fn end_row(&mut self, is_valid: bool, prints: &Fingerprinter, hashes: &mut Vec<Hashed>) {
+        self.are_valid.push(is_valid);
+        self.keys.end_row();
+        self.rows.end_row();
+        if self.are_valid.len() == AT_ONCE || self.rows.pairs.as_bytes().len() > LONG {
+            self.hash(prints, hashes);
+        }
+    }
+
+    /// Adds the hashes of the rows that are here, and makes room for others.
+    fn hash(&mut self, prints: &Fingerprinter, hashes: &mut Vec<Hashed>) {
+        let (first, count) = (hashes.len(), self.are_valid.len());
+        prints.keys_of(&self.keys.strings()[..count], |key| hashes.push(Hashed::keyed(key)));
+        let mut found = hashes.iter_mut().skip(first).zip(&self.are_valid);
+        prints.rows_of(&self.rows.strings()[..count], |print| {
+            if let Some((hashed, is_valid)) = found.next() {
+                hashed.set_print(print);
+                if !is_valid {
+                    *hashed = Hashed::NONE;
+                }
+            }
         });
         self.clear();
     }

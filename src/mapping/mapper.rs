@@ -138,7 +138,7 @@ impl Mapper {
             }
             keys.push(text.unwrap_or_default());
         });
-        self.prints.keys_of(&keys, |key| hashes.push(Hashed { key, print: RowFingerprint::MISSING }));
+        self.prints.keys_of(&keys, |key| hashes.push(Hashed::keyed(key)));
         for (row, text) in others {
             let value = text.map(|text| ValueRef::Text(String::from_utf8_lossy(text.as_bytes())));
             hashes[row] = self.key(&[value]).map_or(Hashed::NONE, |key| self.hashed_key(key.as_bytes()));
@@ -148,11 +148,20 @@ impl Mapper {
     /// The hash of a key in canonical form, of a row whose fingerprint is not known yet.
     #[inline]
     pub(super) fn hashed_key(&self, canonical: &[u8]) -> Hashed {
-        Hashed { key: self.prints.key_of(canonical), print: RowFingerprint::MISSING }
+        Hashed::keyed(self.prints.key_of(canonical))
     }
 
     /// The hash of a row's key, of a row whose fingerprint is not known yet.
     pub(crate) fn hash_key(&self, values: &[Option<ValueRef<'_>>]) -> std::result::Result<Hashed, Invalid> {
+        self.with_key(values, |key| self.hashed_key(key))
+    }
+
+    /// Does something with the bytes of a row's key in canonical form.
+    fn with_key<T>(
+        &self,
+        values: &[Option<ValueRef<'_>>],
+        with: impl FnOnce(&[u8]) -> T,
+    ) -> std::result::Result<T, Invalid> {
         if let Some(Some(ValueRef::Int(number))) = values.first()
             && let Ok(number) = i64::try_from(*number)
         {
@@ -163,22 +172,22 @@ impl Mapper {
             let unused = room.len();
             let text = &digits[..digits.len() - unused];
             if is_whole && self.is_canonical_key(text) {
-                return Ok(self.hashed_key(text));
+                return Ok(with(text));
             }
         }
-        Ok(self.hashed_key(self.key(values)?.as_bytes()))
+        Ok(with(self.key(values)?.as_bytes()))
     }
 
-    /// The hash of a row's key. Adds the pairs of which the row's fingerprint is to be made; those of an invalid row may not be
-    /// all of them.
+    /// Adds the key of which the row's key hash is to be made, and the pairs for its fingerprint; those of an invalid row may
+    /// not be all of them.
     pub(super) fn put(
         &self,
         values: &[Option<ValueRef<'_>>],
+        keys: &mut Pairs,
         pairs: &mut Pairs,
-    ) -> std::result::Result<Hashed, Invalid> {
-        let hashed = self.hash_key(values)?;
-        self.push(values, pairs)?;
-        Ok(hashed)
+    ) -> std::result::Result<(), Invalid> {
+        self.with_key(values, |key| keys.push_bytes(key))?;
+        self.push(values, pairs)
     }
 
     /// The same of a record, whose values are got by the place of their column.
@@ -186,14 +195,15 @@ impl Mapper {
     pub(super) fn put_record<'v>(
         &self,
         value: &mut impl FnMut(usize) -> Option<&'v Value>,
+        keys: &mut Pairs,
         pairs: &mut Pairs,
-    ) -> std::result::Result<Hashed, Invalid> {
-        let hashed = match value(0) {
+    ) -> std::result::Result<(), Invalid> {
+        match value(0) {
             Some(Value::Text(key)) if self.is_canonical_key(key.as_bytes()) => {
-                self.hashed_key(key.as_bytes())
+                keys.push_bytes(key.as_bytes());
             }
-            key => self.hash_key(&[key.map(Value::as_ref)])?,
-        };
+            key => self.with_key(&[key.map(Value::as_ref)], |key| keys.push_bytes(key))?,
+        }
         for (slot, taken) in &self.synced {
             match value(taken.position) {
                 Some(Value::Text(text)) if taken.takes_text(text.as_bytes()) => {
@@ -203,7 +213,7 @@ impl Mapper {
                 value => taken.push(*slot, Some(&value.map(Value::as_ref)), pairs)?,
             }
         }
-        Ok(hashed)
+        Ok(())
     }
 
     /// The row's fingerprint, put together in `scratch`.

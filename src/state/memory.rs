@@ -17,8 +17,8 @@ use crate::{
     state::{Commit, Header, PriorState, RowState, StateStore},
 };
 
-/// Rows in one chunk of a scan.
-const CHUNK: usize = 64 * 1024;
+/// Rows in one chunk of a scan: so few that they are still near when they are used.
+const CHUNK: usize = 12 * 1024;
 
 /// Keeps the state in memory; clones share it.
 #[derive(Clone)]
