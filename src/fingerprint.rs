@@ -250,13 +250,7 @@ impl Fingerprinter {
 
     /// The fingerprint of a row's pairs, pushed in ascending order of slots.
     pub fn row(&self, pairs: &Pairs) -> RowFingerprint {
-        self.row_of(pairs.as_bytes())
-    }
-
-    /// The fingerprint of a row whose pairs are these bytes.
-    #[inline]
-    pub(crate) fn row_of(&self, pairs: &[u8]) -> RowFingerprint {
-        RowFingerprint::of_hash(self.row.hash(pairs))
+        RowFingerprint::of_hash(self.row.hash(pairs.as_bytes()))
     }
 
     /// Calls `each` with the fingerprint of each of these rows, which takes less time than one after the other.
@@ -314,6 +308,8 @@ const HEADER: usize = 7;
 /// Tags of values.
 const NULL: u8 = 0;
 const TEXT: u8 = 4;
+/// The most room behind several rows.
+const ROOM_BEHIND_MAX: usize = 64 << 10;
 /// What a short value may write to, one byte more than header and value need.
 const ROOM: usize = HEADER + 1 + SHORT;
 
@@ -404,11 +400,13 @@ impl Pairs {
     }
 
     /// The bytes of as many rows as there are, up to [`AT_ONCE`]: each ends at one of these places, where the next one begins.
-    /// Behind the last one stand as many bytes as the longest row has, at least.
+    /// Behind the last one stand as many bytes as the longest row has, at least, unless that is too long to be worth it.
     pub(crate) fn strings(&mut self, ends: &[usize]) -> [Beginning<'_>; AT_ONCE] {
         let longest = ends.windows(2).map(|row| row[1] - row[0]).max().unwrap_or(0);
-        let (room, length) = (self.end + longest + HEADER, self.bytes.len());
-        self.bytes.resize(room.max(length), 0);
+        if longest <= ROOM_BEHIND_MAX {
+            let (room, length) = (self.end + longest + HEADER, self.bytes.len());
+            self.bytes.resize(room.max(length), 0);
+        }
         let mut rows = [Beginning::default(); AT_ONCE];
         for (row, ends) in rows.iter_mut().zip(ends.windows(2)) {
             *row = Beginning::new(self.bytes.get(ends[0]..).unwrap_or_default(), ends[1] - ends[0]);

@@ -8,8 +8,8 @@ use std::{array, ops::Range};
 use super::{Beginning, HEADER, ROOM, SHORT, Slot};
 use crate::rows::Texts;
 
-/// The most bytes that the values of a sheet may have, if all of them were as long as the longest one.
-const BYTES_MAX: u64 = 64 << 20;
+/// The most bytes that a sheet may have.
+const BYTES_MAX: usize = 64 << 20;
 
 /// What a column adds to each row.
 #[derive(Clone, Copy)]
@@ -45,7 +45,7 @@ impl Sheet {
     }
 
     /// Puts together the pairs of `rows`, of which there are at most [`ROWS`](Self::ROWS), from columns in ascending order
-    /// of slots. `None` if they are so long that they might not have room.
+    /// of slots. `None` if they are too long for a sheet.
     #[inline]
     pub(crate) fn fill(&mut self, columns: &[PairColumn<'_>], rows: Range<usize>) -> Option<()> {
         self.make_room(columns, rows.clone())?;
@@ -63,26 +63,25 @@ impl Sheet {
         // In numbers this small, several are added at once.
         let mut sizes = [0_u32; Self::ROWS];
         let sizes = &mut sizes[..rows.len().min(Self::ROWS)];
-        let (mut fixed, mut longest_value) = (ROOM, 0);
+        let (mut fixed, mut longest_at_most) = (ROOM, 0);
         for column in columns {
             match column {
                 PairColumn::Texts(_, texts) => {
                     fixed += HEADER;
-                    longest_value = longest_value.max(texts.add_lengths(rows.start, sizes));
+                    longest_at_most = longest_at_most.max(texts.add_lengths(rows.start, sizes));
                 }
                 PairColumn::Made { ends, .. } => {
                     let ends = ends.get(rows.start..=rows.end).unwrap_or_default();
                     for (size, ends) in sizes.iter_mut().zip(ends.windows(2)) {
                         let length = u32::try_from(ends[1] - ends[0]).unwrap_or(u32::MAX);
                         *size = size.wrapping_add(length);
-                        longest_value = longest_value.max(length);
+                        longest_at_most = longest_at_most.max(length);
                     }
                 }
             }
         }
-        // Sizes that might have wrapped are far above that.
-        let bytes_at_most = u64::from(longest_value).saturating_mul((columns.len() * Self::ROWS) as u64);
-        if bytes_at_most > BYTES_MAX {
+        // Sizes might have wrapped.
+        if u64::from(longest_at_most).saturating_mul(columns.len() as u64) > u64::from(u32::MAX) {
             return None;
         }
         let (mut start, mut longest) = (0, 0);
@@ -91,8 +90,12 @@ impl Sheet {
             let size = *size as usize + fixed;
             (start, longest) = (start + size, longest.max(size));
         }
-        if self.bytes.len() < start + longest {
-            self.bytes.resize(start + longest, 0);
+        let room = start + longest;
+        if room > BYTES_MAX {
+            return None;
+        }
+        if self.bytes.len() < room {
+            self.bytes.resize(room, 0);
         }
         Some(())
     }

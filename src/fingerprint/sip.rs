@@ -7,7 +7,6 @@
 mod lanes;
 
 use std::{
-    array,
     hint::select_unpredictable,
     ops::{BitXor, BitXorAssign},
 };
@@ -66,11 +65,17 @@ impl<const N: usize> Sip<N> {
     /// Hashes strings of which there may be any number, and calls `each` with the hash of each of them, 64 bits after the other.
     #[inline]
     pub(super) fn each(&self, strings: &[Beginning<'_>], mut each: impl FnMut([u64; N])) {
-        for strings in strings.chunks(EIGHT) {
-            let last = strings.len() - 1;
-            // Where there are fewer than eight, the last one is hashed several times.
-            let hashes = self.hashes(&array::from_fn(|at| strings[at.min(last)]));
-            (0..strings.len()).for_each(|at| each(hashes.map(|hashes| hashes[at])));
+        let (eights, rest) = strings.as_chunks();
+        for eight in eights {
+            let hashes = self.hashes(eight);
+            (0..EIGHT).for_each(|at| each(hashes.map(|hashes| hashes[at])));
+        }
+        let (twos, last) = rest.as_chunks();
+        for state in twos.iter().flat_map(|strings| two(self.begun, *strings)) {
+            each(state.finish());
+        }
+        for string in last {
+            each(one(self.begun, *string).finish());
         }
     }
 
@@ -94,6 +99,13 @@ fn in_twos<const N: usize>(begun: State<u64>, strings: &[Beginning<'_>; EIGHT]) 
         }
     }
     hashes
+}
+
+fn one(begun: State<u64>, string: Beginning<'_>) -> State<u64> {
+    let mut state = begun;
+    string.words().iter().for_each(|word| state.take(u64::from_le_bytes(*word)));
+    state.take(string.last_word());
+    state
 }
 
 #[inline]
@@ -202,6 +214,8 @@ impl Word for u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::array;
+
     use siphasher::{sip::SipHasher13, sip128::SipHasher13 as SipHasher13x128};
 
     use super::*;
@@ -241,6 +255,19 @@ mod tests {
                 assert_eq!(lower, expected_long.map(|hash| hash.h1), "{lengths:?}");
                 assert_eq!(upper, expected_long.map(|hash| hash.h2), "{lengths:?}");
             }
+        }
+    }
+
+    #[test]
+    fn any_number_of_strings_have_the_hashes_that_each_has_alone_in_their_order() {
+        let (bytes, key) = ([5; 100], [7; 16]);
+        let (sip, alone) = (Sip::<1>::new(&key), SipHasher13::new_with_key(&key));
+        for count in 0..20 {
+            let strings: Vec<_> = (0..count).map(|at| Beginning::new(&bytes, 3 * at)).collect();
+            let mut found = Vec::new();
+            sip.each(&strings, |[hash]| found.push(hash));
+            let expected: Vec<_> = strings.iter().map(|string| alone.hash(string.as_bytes())).collect();
+            assert_eq!(found, expected);
         }
     }
 

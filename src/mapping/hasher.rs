@@ -10,7 +10,7 @@ use crate::{
     rows::{Rows, Texts},
 };
 
-/// Rows that are visited one by one are hashed when they have more bytes together.
+/// Rows that are visited one by one are hashed when their pairs, or their keys, have more bytes together.
 const LONG: usize = 64 << 10;
 
 /// A source's rows, hashed.
@@ -224,15 +224,16 @@ impl Few {
         self.are_valid.clear();
     }
 
-    /// Ends a row of which key and pairs are there. As soon as there are as many as are hashed at once, or they are long, they
-    /// are hashed: to gather more of them would take longer, since their values lie all over the memory, which has time to
-    /// fetch the next ones meanwhile.
+    /// Ends a row of which key and pairs are there. Rows are hashed once there are as many as are hashed at once, or they are
+    /// long. To gather more than that would take longer: their values lie all over the memory, and it has time to fetch the next
+    /// ones while these are hashed.
     #[inline]
     fn end_row(&mut self, is_valid: bool, prints: &Fingerprinter, hashes: &mut Vec<Hashed>) {
         self.are_valid.push(is_valid);
         self.keys.end_row();
         self.rows.end_row();
-        if self.are_valid.len() == AT_ONCE || self.rows.pairs.as_bytes().len() > LONG {
+        let is_long = |made: &Made| made.pairs.as_bytes().len() > LONG;
+        if self.are_valid.len() == AT_ONCE || is_long(&self.rows) || is_long(&self.keys) {
             self.hash(prints, hashes);
         }
     }
@@ -351,7 +352,7 @@ mod tests {
 
     #[test]
     fn hashes_of_a_text_that_is_too_long_for_a_sheet_are_those_of_its_record() {
-        let text = |row: usize| "long".repeat(if row == 40 { 1 << 20 } else { row });
+        let text = |row: usize| "long".repeat(if row == 40 { 10 << 20 } else { row });
         let keys: ArrayRef = Arc::new((0..50).map(|row| Some(format!("row{row}"))).collect::<StringArray>());
         let texts: ArrayRef = Arc::new((0..50).map(|row| Some(text(row))).collect::<StringArray>());
         let batch = RecordBatch::try_from_iter([("email", keys), ("a", texts)]).unwrap();

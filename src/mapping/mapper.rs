@@ -130,24 +130,34 @@ impl Mapper {
 
     /// Hashes the keys in a column of texts; there is [`Hashed::NONE`] for a key that is unusable.
     pub(super) fn hash_keys(&self, texts: &Texts<'_>, hashes: &mut Vec<Hashed>) {
-        let mut keys = Vec::with_capacity(texts.len());
-        let mut others = Vec::new();
+        // Those in canonical form are hashed together, and until then there is nothing for them.
+        let (mut keys, mut rows) = (Vec::with_capacity(texts.len()), Vec::with_capacity(texts.len()));
         texts.each_text(|text| {
-            if !text.is_some_and(|text| self.is_canonical_key(text.as_bytes())) {
-                others.push((hashes.len() + keys.len(), text));
-            }
-            keys.push(text.unwrap_or_default());
+            let other = match text {
+                Some(text) if self.is_canonical_key(text.as_bytes()) => {
+                    keys.push(text);
+                    rows.push(hashes.len());
+                    None
+                }
+                Some(text) => {
+                    let value = [Some(ValueRef::Text(String::from_utf8_lossy(text.as_bytes())))];
+                    self.key(&value).ok().map(|key| self.hashed_key(key.as_bytes()))
+                }
+                None => None,
+            };
+            hashes.push(other.unwrap_or(Hashed::NONE));
         });
-        self.prints.keys_of(&keys, |key| hashes.push(Hashed::keyed(key)));
-        for (row, text) in others {
-            let value = text.map(|text| ValueRef::Text(String::from_utf8_lossy(text.as_bytes())));
-            hashes[row] = self.key(&[value]).map_or(Hashed::NONE, |key| self.hashed_key(key.as_bytes()));
-        }
+        let mut rows = rows.into_iter();
+        self.prints.keys_of(&keys, |key| {
+            if let Some(hashed) = rows.next().and_then(|row| hashes.get_mut(row)) {
+                *hashed = Hashed::keyed(key);
+            }
+        });
     }
 
     /// The hash of a key in canonical form, of a row whose fingerprint is not known yet.
     #[inline]
-    pub(super) fn hashed_key(&self, canonical: &[u8]) -> Hashed {
+    fn hashed_key(&self, canonical: &[u8]) -> Hashed {
         Hashed::keyed(self.prints.key_of(canonical))
     }
 

@@ -81,8 +81,8 @@ impl<'a> Texts<'a> {
         self.len() == 0
     }
 
-    /// Adds to each number the bytes of the text of a row, from `row` on. No text is longer than the number that this gives,
-    /// and it is less than twice as long as the longest one.
+    /// Adds to each number the bytes of the text of a row, from `row` on; a null has any length. Sums may wrap. What this gives
+    /// is at least each of these lengths, and at most twice the longest of them.
     #[inline]
     pub(crate) fn add_lengths(&self, row: usize, to: &mut [u32]) -> u32 {
         let mut all = 0;
@@ -160,8 +160,8 @@ impl<'a> Texts<'a> {
     pub(crate) fn each_text(&self, mut each: impl FnMut(Option<Beginning<'a>>)) {
         let mut row = 0;
         self.each(0, &mut vec![(); self.len()], |(), bytes, start, length| {
-            let text = || Beginning::new(bytes.get(start..).unwrap_or_default(), length);
-            each(self.is_text(row).then(text));
+            let text = bytes.get(start..).filter(|text| text.len() >= length && self.is_text(row));
+            each(text.map(|text| Beginning::new(text, length)));
             row += 1;
         });
     }
