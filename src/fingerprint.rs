@@ -35,7 +35,7 @@ use siphasher::{sip::SipHasher13, sip128::SipHasher13 as SipHasher13x128};
 
 pub(crate) use hashed::Hashed;
 pub(crate) use sheet::{PairColumn, Sheet};
-pub(crate) use sip::{Beginning, EIGHT as AT_ONCE};
+pub(crate) use sip::{AT_ONCE, Beginning};
 
 use self::sip::Sip;
 use crate::{Error, ErrorKind, Result, host::Host, record::ValueRef};

@@ -14,7 +14,7 @@ use std::{
 use fearless_simd::{Level, dispatch};
 
 /// Strings that are hashed at once.
-pub(crate) const EIGHT: usize = 8;
+pub(crate) const AT_ONCE: usize = 8;
 
 /// A key, mixed into the numbers that a hash of `N` times 64 bits begins with.
 #[derive(Clone, Copy)]
@@ -68,7 +68,7 @@ impl<const N: usize> Sip<N> {
         let (eights, rest) = strings.as_chunks();
         for eight in eights {
             let hashes = self.hashes(eight);
-            (0..EIGHT).for_each(|at| each(hashes.map(|hashes| hashes[at])));
+            (0..AT_ONCE).for_each(|at| each(hashes.map(|hashes| hashes[at])));
         }
         let (twos, last) = rest.as_chunks();
         for state in twos.iter().flat_map(|strings| two(self.begun, *strings)) {
@@ -82,7 +82,7 @@ impl<const N: usize> Sip<N> {
     /// The hashes of eight strings: of each the first 64 bits, then of each the next ones. It is best if the strings are about
     /// as long as each other, and if others lie behind them.
     #[inline]
-    fn hashes(&self, strings: &[Beginning<'_>; EIGHT]) -> [[u64; EIGHT]; N] {
+    fn hashes(&self, strings: &[Beginning<'_>; AT_ONCE]) -> [[u64; AT_ONCE]; N] {
         dispatch!(self.level, simd => lanes::hashes(simd, self.begun, strings)
             .unwrap_or_else(|| in_twos(self.begun, strings)))
     }
@@ -90,8 +90,8 @@ impl<const N: usize> Sip<N> {
 
 /// Hashes strings without vectors, two in turn.
 #[inline(never)]
-fn in_twos<const N: usize>(begun: State<u64>, strings: &[Beginning<'_>; EIGHT]) -> [[u64; EIGHT]; N] {
-    let mut hashes = [[0; EIGHT]; N];
+fn in_twos<const N: usize>(begun: State<u64>, strings: &[Beginning<'_>; AT_ONCE]) -> [[u64; AT_ONCE]; N] {
+    let mut hashes = [[0; AT_ONCE]; N];
     for (strings, place) in strings.as_chunks().0.iter().zip((0..).step_by(2)) {
         for (state, place) in two(begun, *strings).into_iter().zip(place..) {
             let found: [u64; N] = state.finish();
@@ -101,6 +101,7 @@ fn in_twos<const N: usize>(begun: State<u64>, strings: &[Beginning<'_>; EIGHT]) 
     hashes
 }
 
+/// One that is left over.
 fn one(begun: State<u64>, string: Beginning<'_>) -> State<u64> {
     let mut state = begun;
     string.words().iter().for_each(|word| state.take(u64::from_le_bytes(*word)));
@@ -221,7 +222,10 @@ mod tests {
     use super::*;
 
     /// The hashes of strings, however they are computed here.
-    fn hashes_of<const N: usize>(key: &[u8; 16], strings: &[Beginning<'_>; EIGHT]) -> Vec<[[u64; EIGHT]; N]> {
+    fn hashes_of<const N: usize>(
+        key: &[u8; 16],
+        strings: &[Beginning<'_>; AT_ONCE],
+    ) -> Vec<[[u64; AT_ONCE]; N]> {
         let sip = Sip::new(key);
         let mut found = vec![sip.hashes(strings), in_twos(sip.begun, strings)];
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -237,7 +241,7 @@ mod tests {
         let alone_long = SipHasher13x128::new_with_key(&key);
         let mut random = 1_u64;
         for round in 0..3000_usize {
-            let lengths: [usize; EIGHT] = array::from_fn(|_| {
+            let lengths: [usize; AT_ONCE] = array::from_fn(|_| {
                 random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
                 usize::try_from(random >> 32).unwrap() % [9, 40, 300, 900][round % 4]
             });

@@ -50,6 +50,7 @@ struct Line {
     blends: [u64; ROOM],
 }
 
+/// What a line has before a row is put into it.
 const EMPTY: u64 = 0;
 
 /// Where a row stands in an index.

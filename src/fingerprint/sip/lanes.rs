@@ -2,7 +2,7 @@
 
 use fearless_simd::{Select, Simd, SimdBase, SimdFrom, mask64x8, u64x8};
 
-use super::{Beginning, EIGHT, State, Word};
+use super::{AT_ONCE, Beginning, State, Word};
 
 /// A vector with a number of each string.
 type Lanes<S> = u64x8<S>;
@@ -20,12 +20,12 @@ const DIFFERENCE_MAX: usize = 64;
 pub(super) fn hashes<S: Simd, const N: usize>(
     simd: S,
     begun: State<u64>,
-    strings: &[Beginning<'_>; EIGHT],
-) -> Option<[[u64; EIGHT]; N]> {
+    strings: &[Beginning<'_>; AT_ONCE],
+) -> Option<[[u64; AT_ONCE]; N]> {
     if S::u64s::LEN < 4 {
         return None;
     }
-    let mut lengths = [0; EIGHT];
+    let mut lengths = [0; AT_ONCE];
     let (mut fewest, mut most) = (usize::MAX, 0);
     for (length, string) in lengths.iter_mut().zip(strings) {
         *length = string.length as u64;
@@ -34,7 +34,7 @@ pub(super) fn hashes<S: Simd, const N: usize>(
     if most - fewest > DIFFERENCE_MAX {
         return None;
     }
-    let mut words: [Words<'_>; EIGHT] = [&[]; EIGHT];
+    let mut words: [Words<'_>; AT_ONCE] = [&[]; AT_ONCE];
     for (words, string) in words.iter_mut().zip(strings) {
         *words = string.bytes.as_chunks().0.get(..=most)?;
     }
@@ -54,7 +54,7 @@ pub(super) fn hashes<S: Simd, const N: usize>(
         next.take(ends.simd_eq(number).select(last, taken));
         state = State::select(ends.simd_lt(number), state, next);
     }
-    let mut hashes = [[0; EIGHT]; N];
+    let mut hashes = [[0; AT_ONCE]; N];
     for (hashes, lanes) in hashes.iter_mut().zip(state.finish::<N>()) {
         *hashes = *lanes;
     }
@@ -64,8 +64,8 @@ pub(super) fn hashes<S: Simd, const N: usize>(
 /// The `at`th word of each string.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as that of what calls it")]
-fn word<S: Simd>(simd: S, words: &[Words<'_>; EIGHT], at: usize) -> Lanes<S> {
-    let mut numbers = [0; EIGHT];
+fn word<S: Simd>(simd: S, words: &[Words<'_>; AT_ONCE], at: usize) -> Lanes<S> {
+    let mut numbers = [0; AT_ONCE];
     for (number, words) in numbers.iter_mut().zip(words) {
         *number = u64::from_le_bytes(words[at]);
     }
