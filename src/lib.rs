@@ -174,7 +174,9 @@ pub use rows::{Rows, Source, Texts};
 pub use run::Run;
 #[cfg(feature = "redb")]
 pub use state::RedbStore;
-pub use state::{Commit, Header, MemoryStore, PriorState, RowState, StateStore, record::Backoff};
+pub use state::{
+    Commit, Header, MemoryStore, PriorState, RowState, ScannedRows, StateStore, record::Backoff,
+};
 
 /// The programs of the README are tests as well.
 #[cfg(all(doctest, feature = "redb", feature = "sandbox"))]

@@ -2,20 +2,23 @@
 
 mod keys;
 
-use std::hint::{black_box, select_unpredictable};
+use std::{
+    array,
+    hint::{black_box, select_unpredictable},
+    sync::Arc,
+};
 
-use self::keys::{KeysThread, Rows, is_next};
+use self::keys::Keys;
 use crate::{
     Error, ErrorKind, Result,
     fingerprint::{Hashed, KeyHash, RowFingerprint},
+    state::ScannedRows,
 };
 
 /// So many rows belong to a line, on average.
 const ROWS_A_LINE: usize = 6;
 /// Rows for which a line has room. Of random hashes one row in eleven is too many for its own.
 const ROOM: usize = 7;
-/// Lines that are made at once.
-const LINES_AT_ONCE: usize = 64;
 /// Rows whose look-ups are under way at once.
 const AT_ONCE: usize = 256;
 
@@ -26,10 +29,8 @@ const AT_ONCE: usize = 256;
 /// computed. Key hashes as such are asked for rows that differ.
 #[derive(Debug)]
 pub(super) struct Index {
-    keys: Vec<KeyHash>,
-    /// While rows are put into it, more lines are there than have begun.
+    keys: Keys,
     lines: Vec<Line>,
-    lines_begun: usize,
     lines_wanted: usize,
     /// Blends that had no room in their lines.
     rest: Vec<u64>,
@@ -68,52 +69,30 @@ impl Place {
 
 /// Takes the rows of an index. Those that come in order are put where they belong at once.
 pub(super) struct IndexBuilder {
-    /// Its keys are here, or on a thread.
     index: Index,
-    keys: Option<KeysThread>,
-    /// The rows that came in order, and the key of the last of them.
-    count: usize,
-    last: Option<KeyHash>,
-    /// Rows that came after one that stands behind them.
+    /// The rows of chunks that did not come in order.
     late: Vec<Hashed>,
 }
 
 impl IndexBuilder {
-    /// For so many rows, or a few more, on so many threads.
-    pub(super) fn with_capacity(rows: usize, threads: usize) -> Self {
-        let keys = (threads > 1).then(|| KeysThread::start(rows)).flatten();
-        let mut index = Index::with_capacity(rows);
-        if keys.is_none() {
-            index.keys.reserve_exact(rows);
-        }
-        Self { index, keys, count: 0, last: None, late: Vec::new() }
+    /// For so many rows, or a few more.
+    pub(super) fn with_capacity(rows: usize) -> Self {
+        Self { index: Index::with_capacity(rows), late: Vec::new() }
     }
 
-    pub(super) async fn extend(&mut self, rows: Rows) -> Result<()> {
-        let hashed = |(key, print): &(KeyHash, RowFingerprint)| Hashed { key: *key, print: *print };
-        // Nearly always all of them come in order.
-        for rows in rows.chunk_by(|(one, _), (next, _)| one < next) {
-            let is_late = |(key, _): &(KeyHash, RowFingerprint)| !is_next(self.last.as_ref(), key);
-            let (late, rows) = rows.split_at(rows.partition_point(is_late));
-            self.late.extend(late.iter().map(hashed));
-            self.index.put(self.count, rows.iter().map(hashed));
-            self.count += rows.len();
-            self.last = rows.last().map(|(last, _)| *last).or(self.last);
-            if self.keys.is_none() {
-                self.index.keys.extend(rows.iter().map(|(key, _)| *key));
-            }
-        }
-        match &mut self.keys {
-            Some(keys) => keys.take(rows).await,
-            None => Ok(()),
+    pub(super) fn extend(&mut self, rows: &ScannedRows) {
+        let keys = rows.keys();
+        let is_next = self.index.keys.last() < keys.first().copied();
+        if is_next && keys.is_sorted_by(|one, next| one < next) {
+            self.index.put(rows);
+            self.index.keys.push(Arc::clone(keys));
+        } else {
+            self.late.extend(rows.iter().map(|(key, print)| Hashed { key, print }));
         }
     }
 
-    pub(super) async fn build(self) -> Result<Index> {
-        let Self { mut index, keys, mut late, .. } = self;
-        if let Some(keys) = keys {
-            index.keys = keys.finish().await?;
-        }
+    pub(super) fn build(self) -> Result<Index> {
+        let Self { index, mut late } = self;
         let count = index.len() + late.len();
         // Where more rows came than were foreseen, lines would be too full.
         if late.is_empty() && count / ROWS_A_LINE <= 2 * index.lines_wanted {
@@ -122,7 +101,7 @@ impl IndexBuilder {
         late.extend((0..index.len()).map(|at| index.hashed(at)));
         drop(index);
         late.sort_unstable_by_key(|row| row.key);
-        Index::of_sorted(late)
+        Index::of_sorted(&late.iter().map(|row| (row.key, row.print)).collect())
     }
 }
 
@@ -130,6 +109,13 @@ impl IndexBuilder {
 #[inline]
 fn numbered(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// To which of so many lines a key belongs.
+#[inline]
+fn line(key: KeyHash, lines: usize) -> usize {
+    // The upper half of the product is less than their number.
+    usize::try_from((u128::from(key.upper()) * lines as u128) >> 64).unwrap_or(usize::MAX)
 }
 
 impl Line {
@@ -148,25 +134,20 @@ impl Index {
     fn with_capacity(rows: usize) -> Self {
         let lines_wanted = rows / ROWS_A_LINE + 1;
         // Room that no row comes for is never touched.
-        let lines = Vec::with_capacity(lines_wanted + LINES_AT_ONCE);
-        Self { keys: Vec::new(), lines, lines_begun: 0, lines_wanted, rest: Vec::new() }
+        let lines = Vec::with_capacity(lines_wanted);
+        Self { keys: Keys::default(), lines, lines_wanted, rest: Vec::new() }
     }
 
     /// An index of these rows, which are in order.
-    pub(super) fn of(rows: &[(KeyHash, RowFingerprint)]) -> Result<Self> {
-        Self::of_sorted(rows.iter().map(|(key, print)| Hashed { key: *key, print: *print }).collect())
-    }
-
-    fn of_sorted(rows: Vec<Hashed>) -> Result<Self> {
+    pub(super) fn of_sorted(rows: &ScannedRows) -> Result<Self> {
         let mut index = Self::with_capacity(rows.len());
-        index.put(0, rows.iter().copied());
-        index.keys = rows.into_iter().map(|row| row.key).collect();
+        index.put(rows);
+        index.keys.push(Arc::clone(rows.keys()));
         index.checked()
     }
 
     /// The index, if its rows can be numbered.
-    fn checked(mut self) -> Result<Self> {
-        self.lines.truncate(self.lines_begun);
+    fn checked(self) -> Result<Self> {
         if u32::try_from(self.len()).is_ok_and(|count| count < u32::MAX) {
             return Ok(self);
         }
@@ -176,36 +157,50 @@ impl Index {
         ))
     }
 
-    /// Puts rows into their lines, which stand behind all others: the first of them `at` that place.
-    fn put(&mut self, at: usize, rows: impl Iterator<Item = Hashed>) {
-        let mut begun = self.lines_begun;
-        // Where the line starts that was begun last, and its rest.
-        let last = begun.checked_sub(1).and_then(|last| self.lines.get(last));
-        let (mut start, mut rest) = last.map_or((0, 0), |last| (last.start, last.rest));
-        for (row, at) in rows.zip(at..) {
-            let (number, at) = (self.line(row.key), numbered(at));
-            if self.lines.len() <= number {
-                self.lines.resize(number + LINES_AT_ONCE, Line::default());
-            }
-            // The lines between have no rows.
-            while begun < number {
-                let line = &mut self.lines[begun];
-                (line.start, line.rest) = (at, numbered(self.rest.len()));
-                begun += 1;
-            }
-            // Whether a row is the first of its line, nobody can foretell.
-            let is_first = begun == number;
-            begun = number + 1;
-            start = select_unpredictable(is_first, at, start);
-            rest = select_unpredictable(is_first, numbered(self.rest.len()), rest);
-            let line = &mut self.lines[number];
-            (line.start, line.rest) = (start, rest);
-            match line.blends.get_mut((at - start) as usize) {
-                Some(blend) => *blend = row.blend(),
-                None => self.rest.push(row.blend()),
-            }
+    /// Puts rows, which are in order, into their lines, which stand behind all others. Their keys come next.
+    fn put(&mut self, rows: &ScannedRows) {
+        let (mut keys, mut prints, mut at) = (rows.keys().as_slice(), rows.prints(), self.len());
+        while let (Some(key), Some(print)) = (keys.first(), prints.first()) {
+            let taken = match (keys.first_chunk(), prints.first_chunk()) {
+                (Some(keys), Some(prints)) if self.line(*key) == self.lines.len() => {
+                    self.put_line(keys, prints, at)
+                }
+                _ => {
+                    self.put_row(Hashed { key: *key, print: *print }, at);
+                    1
+                }
+            };
+            (keys, prints, at) = (&keys[taken..], &prints[taken..], at + taken);
         }
-        self.lines_begun = begun;
+    }
+
+    /// Puts those rows into a new line that belong to the same one as the first of them. It is the same few instructions
+    /// for all: how many they are, nobody can foretell.
+    #[inline]
+    fn put_line(&mut self, keys: &[KeyHash; ROOM], prints: &[RowFingerprint; ROOM], at: usize) -> usize {
+        let (number, wanted) = (self.lines.len(), self.lines_wanted);
+        let count = keys.iter().filter(|key| line(**key, wanted) == number).count();
+        let blends = array::from_fn(|nth| {
+            let blend = Hashed { key: keys[nth], print: prints[nth] }.blend();
+            select_unpredictable(nth < count, blend, EMPTY)
+        });
+        self.lines.push(Line { start: numbered(at), rest: numbered(self.rest.len()), blends });
+        count
+    }
+
+    /// Puts a row into its line, be it a new one.
+    fn put_row(&mut self, row: Hashed, at: usize) {
+        let line = self.line(row.key);
+        // The lines between have no rows.
+        while self.lines.len() <= line {
+            let (start, rest) = (numbered(at), numbered(self.rest.len()));
+            self.lines.push(Line { start, rest, blends: [EMPTY; ROOM] });
+        }
+        let blends = self.lines.last_mut().map(|line| (line.start(), &mut line.blends));
+        match blends.and_then(|(start, blends)| blends.get_mut(at - start)) {
+            Some(place) => *place = row.blend(),
+            None => self.rest.push(row.blend()),
+        }
     }
 
     fn len(&self) -> usize {
@@ -217,8 +212,7 @@ impl Index {
         let line = self.line(key);
         let start = self.lines.get(line)?.start();
         let end = self.lines.get(line + 1).map_or(self.keys.len(), Line::start);
-        let at = start + self.keys.get(start..end)?.binary_search(&key).ok()?;
-        u32::try_from(at).ok().map(Place)
+        u32::try_from(self.keys.find(key, start..end)?).ok().map(Place)
     }
 
     /// Asks the memory for what [`find`](Self::find) has to look at, for several keys at once.
@@ -292,20 +286,19 @@ impl Index {
     /// The number of the line to which a key belongs.
     #[inline]
     fn line(&self, key: KeyHash) -> usize {
-        // The upper half of the product is less than the number of lines.
-        usize::try_from((u128::from(key.upper()) * self.lines_wanted as u128) >> 64).unwrap_or(usize::MAX)
+        line(key, self.lines_wanted)
     }
 
     /// The row that is the `at`th.
     fn hashed(&self, at: usize) -> Hashed {
         let known = self.keys.get(at).and_then(|key| {
-            let line = self.lines.get(self.line(*key))?;
+            let line = self.lines.get(self.line(key))?;
             let nth = at.checked_sub(line.start())?;
             let blend = match line.blends.get(nth) {
                 Some(blend) => blend,
                 None => self.rest.get(line.rest as usize + nth - ROOM)?,
             };
-            Some(Hashed::of_blend(*key, *blend))
+            Some(Hashed::of_blend(key, *blend))
         });
         known.unwrap_or(Hashed::NONE)
     }
@@ -363,8 +356,6 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use futures::executor::block_on;
-
     use super::*;
 
     fn row(number: u64) -> (KeyHash, RowFingerprint) {
@@ -376,19 +367,26 @@ mod tests {
     fn every_row_is_found_once_and_those_not_asked_for_stay_unseen() {
         for (count, foreseen) in [(0, 0), (0, 10), (1, 0), (3, 3), (7, 5), (64, 64), (1000, 1000), (1000, 10)]
         {
-            for (is_sorted, threads) in [(false, 1), (true, 1), (false, 2), (true, 2)] {
+            // A store may keep what it gives, or not.
+            for (is_sorted, chunk, is_kept) in [
+                (false, 100, false),
+                (true, 100, false),
+                (true, 10, false),
+                (true, 10, true),
+                (true, 1000, true),
+            ] {
                 let mut rows: Vec<_> = (1..=count).map(row).collect();
                 if is_sorted {
                     rows.sort_unstable_by_key(|(key, _)| *key);
                 }
-                let index = block_on(async {
-                    let mut builder = IndexBuilder::with_capacity(foreseen, threads);
-                    for chunk in rows.chunks(100) {
-                        builder.extend(chunk.to_vec()).await?;
-                    }
-                    builder.build().await
-                });
-                let index = index.unwrap();
+                let mut builder = IndexBuilder::with_capacity(foreseen);
+                let mut kept = Vec::new();
+                for chunk in rows.chunks(chunk) {
+                    let chunk: ScannedRows = chunk.iter().copied().collect();
+                    builder.extend(&chunk);
+                    kept.extend(is_kept.then_some(chunk));
+                }
+                let index = builder.build().unwrap();
                 let mut seen = Seen::none_of(&index);
                 for number in 1..=count {
                     let place = index.find(row(number).0).unwrap();
@@ -421,11 +419,12 @@ mod tests {
         });
         let rows: Vec<_> = crowded.collect();
         for is_late in [false, true] {
-            let mut builder = IndexBuilder::with_capacity(ROWS_A_LINE * 600 - 1, 1);
+            let mut builder = IndexBuilder::with_capacity(ROWS_A_LINE * 600 - 1);
             let (first, last) = rows.split_at(if is_late { 40 } else { 0 });
-            block_on(builder.extend(last.to_vec())).unwrap();
-            block_on(builder.extend(first.to_vec())).unwrap();
-            let index = block_on(builder.build()).unwrap();
+            for chunk in [last, first] {
+                builder.extend(&chunk.iter().copied().collect());
+            }
+            let index = builder.build().unwrap();
             assert!(!index.rest.is_empty());
             let asked: Vec<_> = rows.iter().map(|(key, print)| Hashed { key: *key, print: *print }).collect();
             let mut places = Vec::new();
@@ -446,7 +445,7 @@ mod tests {
     fn unchanged_rows_are_told_from_changed_and_unknown_ones() {
         let mut rows: Vec<_> = (1..=1000).map(row).collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
-        let index = Index::of(&rows).unwrap();
+        let index = Index::of_sorted(&rows.into_iter().collect()).unwrap();
         let asked: Vec<_> = (1..=2000)
             .map(|number| match number % 4 {
                 0 => Hashed::NONE,

@@ -29,7 +29,7 @@ use crate::{
     rows::{Piece, Pieces, Source},
     seal::Sealer,
     state::{
-        Header, PriorState, RowState,
+        Header, PriorState, RowState, ScannedRows,
         header::Bytes,
         record::{Rejection, RowRecord},
     },
@@ -201,7 +201,7 @@ impl<'p> Planner<'p> {
             options,
             digester: Digester {
                 mapper: Arc::new(mapper),
-                index: Arc::new(Index::of(&[])?),
+                index: Arc::new(Index::of_sorted(&ScannedRows::default())?),
                 all_differ: seals_anew,
             },
             sealer: Sealer::new(&secret)?,
@@ -273,14 +273,13 @@ impl<'p> Planner<'p> {
     /// Reads the whole state, so that rows are looked up in memory from here on.
     async fn scan(&mut self) -> Result<()> {
         let known = usize::try_from(self.head.known).unwrap_or(usize::MAX);
-        let threads = self.options.threads_wanted();
-        let mut builder = IndexBuilder::with_capacity(known.min(ROWS_FORESEEN), threads);
+        let mut builder = IndexBuilder::with_capacity(known.min(ROWS_FORESEEN));
         let mut chunks = self.prior.scan();
         while let Some(chunk) = chunks.try_next().await? {
-            builder.extend(chunk).await?;
+            builder.extend(&chunk);
             yield_once().await;
         }
-        let index = builder.build().await?;
+        let index = builder.build()?;
         let mut seen = Seen::none_of(&index);
         for place in self.met.iter().filter_map(|(hash, _)| index.find(hash)) {
             seen.mark(place);
@@ -297,7 +296,7 @@ impl<'p> Planner<'p> {
         hashes.dedup();
         let prints = answered(self.prior.load_fingerprints(&hashes).await?, hashes.len())?;
         let known = hashes.into_iter().zip(prints).filter_map(|(hash, print)| Some((hash, print?)));
-        self.digester.index = Arc::new(Index::of(&known.collect::<Vec<_>>())?);
+        self.digester.index = Arc::new(Index::of_sorted(&known.collect())?);
         let digested = self.digester.digest(piece.chunk.rows(), piece.range.clone())?;
         let states = states(self.prior, slice::from_ref(&digested)).await?;
         self.take(digested, &mut states.into_iter())?;

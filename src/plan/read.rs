@@ -256,13 +256,14 @@ mod tests {
         fingerprint::{Fingerprinter, Secret},
         mapping::Mapper,
         plan::index::Index,
+        state::ScannedRows,
     };
 
     fn digester(mapping: &Mapping, slots: &[u16]) -> Digester {
         let prints = Fingerprinter::new(&Secret::new([7; 32])).unwrap();
         Digester {
             mapper: Arc::new(Mapper::new(mapping, slots, prints).unwrap()),
-            index: Arc::new(Index::of(&[]).unwrap()),
+            index: Arc::new(Index::of_sorted(&ScannedRows::default()).unwrap()),
             all_differ: false,
         }
     }

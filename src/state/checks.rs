@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use futures::{TryStreamExt, executor::block_on};
 
 use crate::{
-    Commit, ErrorKind, Header, KeyHash, Operation, PriorState, RowFingerprint, RowState, Secret, StateStore,
+    Commit, ErrorKind, Header, KeyHash, Operation, PriorState, RowFingerprint, RowState, ScannedRows, Secret,
+    StateStore,
     host::SystemHost,
     state::{
         header::{Lease, RunId},
@@ -96,7 +97,8 @@ pub(super) fn version(store: &dyn PriorState) -> u64 {
 }
 
 pub(super) fn scanned(store: &dyn PriorState) -> Vec<(KeyHash, RowFingerprint)> {
-    let mut rows: Vec<_> = block_on(store.scan().try_concat()).unwrap();
+    let chunks: Vec<ScannedRows> = block_on(store.scan().try_collect()).unwrap();
+    let mut rows: Vec<_> = chunks.iter().flat_map(ScannedRows::iter).collect();
     rows.sort_by_key(|(key, _)| *key);
     rows
 }

@@ -14,7 +14,7 @@ use crate::{
     Result,
     fingerprint::{KeyHash, RowFingerprint},
     host::{Host, SystemHost},
-    state::{Commit, Header, PriorState, RowState, StateStore},
+    state::{Commit, Header, PriorState, RowState, ScannedRows, StateStore},
 };
 
 /// Rows in one chunk of a scan: so few that they are still near when they are used.
@@ -32,18 +32,18 @@ struct Inner {
     header: Option<Header>,
     rows: HashMap<KeyHash, RowState>,
     /// The hot values once more, in order, which is all that a scan reads: as they were at the last scan,
-    hot: Arc<Vec<(KeyHash, RowFingerprint)>>,
+    hot: Vec<ScannedRows>,
     /// and what has become of them since.
     since: BTreeMap<KeyHash, Option<RowFingerprint>>,
 }
 
 impl Inner {
     /// Brings the hot values up to date.
-    fn hot(&mut self) -> Arc<Vec<(KeyHash, RowFingerprint)>> {
+    fn hot(&mut self) -> Vec<ScannedRows> {
         if !self.since.is_empty() {
             let mut hot = Vec::with_capacity(self.rows.len());
             let mut since = mem::take(&mut self.since).into_iter().peekable();
-            for &(key, print) in &*self.hot {
+            for (key, print) in self.hot.iter().flat_map(ScannedRows::iter) {
                 while let Some((new, print)) = since.next_if(|(new, _)| *new < key) {
                     hot.extend(print.map(|print| (new, print)));
                 }
@@ -51,9 +51,9 @@ impl Inner {
                 hot.extend(newer.map_or(Some(print), |(_, print)| print).map(|print| (key, print)));
             }
             hot.extend(since.filter_map(|(key, print)| Some((key, print?))));
-            self.hot = Arc::new(hot);
+            self.hot = hot.chunks(CHUNK).map(|rows| rows.iter().copied().collect()).collect();
         }
-        Arc::clone(&self.hot)
+        self.hot.clone()
     }
 }
 
@@ -121,10 +121,8 @@ impl PriorState for MemoryStore {
         Ok(self.read(|inner| keys.iter().map(|key| Some(inner.rows.get(key)?.fingerprint())).collect()))
     }
 
-    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
-        let hot = self.write().hot();
-        let chunks = (0..hot.len()).step_by(CHUNK);
-        stream::iter(chunks.map(move |start| Ok(hot[start..hot.len().min(start + CHUNK)].to_vec()))).boxed()
+    fn scan(&self) -> BoxStream<'_, Result<ScannedRows>> {
+        stream::iter(self.write().hot()).map(Ok).boxed()
     }
 }
 

@@ -14,6 +14,7 @@ mod memory;
 pub mod record;
 #[cfg(feature = "redb")]
 mod redb;
+mod scanned;
 
 #[cfg(test)]
 mod checks;
@@ -33,6 +34,7 @@ pub use self::redb::RedbStore;
 pub use commit::{Commit, RowState};
 pub use header::Header;
 pub use memory::MemoryStore;
+pub use scanned::ScannedRows;
 
 /// What earlier runs left: all that planning sees of a store.
 ///
@@ -69,8 +71,9 @@ pub trait PriorState: fmt::Debug + Send + Sync {
         self.load(&keys).await
     }
 
-    /// Every row's key hash and [`fingerprint`](RowState::fingerprint), in big chunks, in any order.
-    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>>;
+    /// Every row's key hash and [`fingerprint`](RowState::fingerprint), in big chunks, in any order. In the order of key
+    /// hashes they are compared with the least work.
+    fn scan(&self) -> BoxStream<'_, Result<ScannedRows>>;
 }
 
 /// Where the state of one sync is kept.
@@ -87,7 +90,7 @@ pub trait PriorState: fmt::Debug + Send + Sync {
 ///
 /// use async_trait::async_trait;
 /// use futures::{StreamExt, stream, stream::BoxStream};
-/// use reverse_etl::{Commit, Header, KeyHash, PriorState, Result, RowFingerprint, RowState, StateStore};
+/// use reverse_etl::{Commit, Header, KeyHash, PriorState, Result, RowState, ScannedRows, StateStore};
 ///
 /// #[derive(Debug, Default)]
 /// struct OwnStore(Mutex<Inner>);
@@ -109,7 +112,7 @@ pub trait PriorState: fmt::Debug + Send + Sync {
 ///         Ok(keys.iter().map(|key| inner.rows.get(key).cloned()).collect())
 ///     }
 ///
-///     fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+///     fn scan(&self) -> BoxStream<'_, Result<ScannedRows>> {
 ///         let inner = self.0.lock().unwrap();
 ///         let rows = inner.rows.iter().map(|(key, row)| (*key, row.fingerprint())).collect();
 ///         stream::iter([Ok(rows)]).boxed()

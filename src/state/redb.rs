@@ -37,7 +37,7 @@ use crate::{
     fingerprint::{KeyHash, RowFingerprint},
     host::{Host, SystemHost},
     state::{
-        Commit, Header, PriorState, RowState, StateStore,
+        Commit, Header, PriorState, RowState, ScannedRows, StateStore,
         header::{Lease, RunId},
     },
 };
@@ -257,7 +257,7 @@ impl PriorState for RedbStore {
         self.look_up(rows.iter().map(|(key, print)| (*key, Some(*print))).collect(), rows::load).await
     }
 
-    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+    fn scan(&self) -> BoxStream<'_, Result<ScannedRows>> {
         // One look at the state for all chunks, however long they take.
         let begun = self.blocking(|inner| {
             let Some(state) = inner.begin(Look::Kept)? else { return Ok(None) };

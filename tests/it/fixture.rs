@@ -16,7 +16,7 @@ use futures::stream::BoxStream;
 use reverse_etl::{
     Activation, Batch, Commit, Destination, Error, ErrorKind, FieldKind, FieldName, FieldSpec, Header, Key,
     KeyHash, Limits, Mapping, MemoryStore, Operation, Outcome, Outcomes, PlanOptions, PriorState, Record,
-    Report, Result, RowFingerprint, RowState, StateStore, Target, host::Host,
+    Report, Result, RowState, ScannedRows, StateStore, Target, host::Host,
 };
 use serde_json::Value as Json;
 
@@ -451,7 +451,7 @@ impl PriorState for Store {
         self.inner.load(keys).await
     }
 
-    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+    fn scan(&self) -> BoxStream<'_, Result<ScannedRows>> {
         self.inner.scan()
     }
 }

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use reverse_etl::{
     Activation, Batch, Change, Column, Error, ErrorKind, Guards, KeyHash, Limits, Mapping, MemoryStore,
     Mismatch, NullPolicy, Operation, Outcome, Plan, PlanOptions, PriorState, Record, RedbStore, Result,
-    RowState, Secret, Share, Source, StateStore, Value,
+    RowState, ScannedRows, Secret, Share, Source, StateStore, Value,
     emarsys::{
         Client, ContactsDestination, Credentials, FieldId,
         sandbox::{Endpoint, Fault, Sandbox, WriteRequest},
@@ -392,8 +392,8 @@ fn hidden_people() -> Vec<Record> {
 }
 
 async fn rows_of(store: &dyn StateStore) -> Vec<RowState> {
-    let keys: Vec<_> = store.scan().try_concat().await.unwrap();
-    let keys: Vec<KeyHash> = keys.into_iter().map(|(key, _)| key).collect();
+    let chunks: Vec<ScannedRows> = store.scan().try_collect().await.unwrap();
+    let keys: Vec<KeyHash> = chunks.iter().flat_map(ScannedRows::iter).map(|(key, _)| key).collect();
     store.load(&keys).await.unwrap().into_iter().flatten().collect()
 }
 
@@ -703,7 +703,7 @@ impl PriorState for Damaged {
         rows.collect()
     }
 
-    fn scan(&self) -> stream::BoxStream<'_, Result<Vec<(KeyHash, reverse_etl::RowFingerprint)>>> {
+    fn scan(&self) -> stream::BoxStream<'_, Result<ScannedRows>> {
         self.inner.scan().boxed()
     }
 }

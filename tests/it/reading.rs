@@ -20,7 +20,7 @@ use futures::{
 };
 use reverse_etl::{
     Error, ErrorKind, Event, FieldName, Header, KeyHash, Mapping, MemoryStore, PlanOptions, PriorState,
-    Record, Result, RowFingerprint, RowState, Rows, Source, ValueRef, plan,
+    Record, Result, RowState, Rows, ScannedRows, Source, ValueRef, plan,
 };
 
 use crate::threads::deliver;
@@ -58,7 +58,7 @@ impl PriorState for Asked {
         self.inner.load(keys).await
     }
 
-    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+    fn scan(&self) -> BoxStream<'_, Result<ScannedRows>> {
         self.scans.fetch_add(1, Ordering::Relaxed);
         self.inner.scan()
     }
@@ -89,7 +89,7 @@ impl PriorState for Short {
         self.0.load(&keys[1..]).await
     }
 
-    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+    fn scan(&self) -> BoxStream<'_, Result<ScannedRows>> {
         self.0.scan()
     }
 }
@@ -112,7 +112,7 @@ impl PriorState for Noting {
         self.inner.load(keys).await
     }
 
-    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+    fn scan(&self) -> BoxStream<'_, Result<ScannedRows>> {
         self.inner.scan()
     }
 }
@@ -282,7 +282,7 @@ impl PriorState for Big {
         self.0.load(keys).await
     }
 
-    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+    fn scan(&self) -> BoxStream<'_, Result<ScannedRows>> {
         self.0.scan()
     }
 }

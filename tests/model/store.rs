@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use reverse_etl::{
-    Commit, Error, ErrorKind, Header, KeyHash, MemoryStore, PriorState, Result, RowFingerprint, RowState,
+    Commit, Error, ErrorKind, Header, KeyHash, MemoryStore, PriorState, Result, RowState, ScannedRows,
     StateStore,
     state::record::{Doubt, Mark, RowRecord},
 };
@@ -57,7 +57,7 @@ impl PriorState for WatchedStore {
         self.inner.load(keys).await
     }
 
-    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+    fn scan(&self) -> BoxStream<'_, Result<ScannedRows>> {
         self.inner.scan()
     }
 }

@@ -1,67 +1,74 @@
-//! The keys of an index that is being made, on a thread of their own.
-//!
-//! What the making of an index takes most of is the first use of its memory, and that is halved by a second thread.
+//! The key hashes of an index, in the chunks in which a store gave them: they are most of its memory, and lie where the store
+//! put them.
 
-use std::thread;
+use std::{ops::Range, sync::Arc};
 
-use futures::{
-    SinkExt,
-    channel::{mpsc, oneshot},
-    executor::block_on_stream,
-};
+use crate::fingerprint::KeyHash;
 
-use crate::{
-    Result,
-    fingerprint::{KeyHash, RowFingerprint},
-    handover::ended,
-};
+/// Of fewer rows no chunk is kept, but they are put together.
+const ROWS_A_CHUNK_MIN: usize = if cfg!(test) { 32 } else { 1024 };
 
-/// Fewer rows than this are not worth a thread.
-const ROWS_TO_SEND: usize = if cfg!(test) { 1000 } else { 1 << 21 };
-
-/// Chunks that may wait: whoever has to be woken for each of them is woken where the other has just stopped, and then they take
-/// turns.
-const CHUNKS_AHEAD: usize = 4;
-
-pub(super) type Rows = Vec<(KeyHash, RowFingerprint)>;
-
-/// Takes the keys of rows that come in order.
-pub(super) struct KeysThread {
-    rows: mpsc::Sender<Rows>,
-    keys: oneshot::Receiver<Vec<KeyHash>>,
+/// Key hashes in order.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    chunks: Vec<Arc<Vec<KeyHash>>>,
+    /// The number of keys up to the end of each chunk.
+    ends: Vec<usize>,
 }
 
-impl KeysThread {
-    /// For so many rows, if they are many and the machine has a thread left.
-    pub(super) fn start(count: usize) -> Option<Self> {
-        let (to_thread, rows) = mpsc::channel::<Rows>(CHUNKS_AHEAD);
-        let (done, keys) = oneshot::channel();
-        let work = move || {
-            let mut keys = Vec::with_capacity(count);
-            for (key, _) in block_on_stream(rows).flatten() {
-                if is_next(keys.last(), &key) {
-                    keys.push(key);
-                }
+impl Keys {
+    pub(super) fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    pub(super) fn last(&self) -> Option<KeyHash> {
+        self.chunks.last()?.last().copied()
+    }
+
+    /// Adds keys, which stand behind all that are there.
+    pub(super) fn push(&mut self, keys: Arc<Vec<KeyHash>>) {
+        let len = self.len() + keys.len();
+        let last = self.chunks.last_mut().zip(self.ends.last_mut());
+        // What the store keeps as well, it keeps.
+        let own = last.and_then(|(last, end)| Some((Arc::get_mut(last)?, end)));
+        match own {
+            _ if keys.is_empty() => {}
+            Some((last, end)) if last.len().min(keys.len()) < ROWS_A_CHUNK_MIN => {
+                last.extend_from_slice(&keys);
+                *end = len;
             }
-            // Nobody waits for it if the plan was given up.
-            let _ = done.send(keys);
-        };
-        let thread = || thread::Builder::new().name("reverse-etl index".to_owned()).spawn(work).ok();
-        (count >= ROWS_TO_SEND).then(thread).flatten().map(|_| Self { rows: to_thread, keys })
+            _ => {
+                self.chunks.push(keys);
+                self.ends.push(len);
+            }
+        }
     }
 
-    /// Takes the keys of those rows that come in order.
-    pub(super) async fn take(&mut self, rows: Rows) -> Result<()> {
-        self.rows.send(rows).await.map_err(|_| ended())
+    /// The number of the chunk that has this place, and where the chunk starts.
+    fn chunk(&self, at: usize) -> (usize, usize) {
+        let chunk = self.ends.partition_point(|end| *end <= at);
+        let before = chunk.checked_sub(1).and_then(|before| self.ends.get(before));
+        (chunk, before.copied().unwrap_or(0))
     }
 
-    pub(super) async fn finish(self) -> Result<Vec<KeyHash>> {
-        drop(self.rows);
-        self.keys.await.map_err(|_| ended())
+    pub(super) fn get(&self, at: usize) -> Option<KeyHash> {
+        let (chunk, start) = self.chunk(at);
+        self.chunks.get(chunk)?.get(at - start).copied()
     }
-}
 
-/// Whether a row of this key comes in order.
-pub(super) fn is_next(last: Option<&KeyHash>, key: &KeyHash) -> bool {
-    last.is_none_or(|last| last < key)
+    /// The place of a key among some.
+    pub(super) fn find(&self, key: KeyHash, places: Range<usize>) -> Option<usize> {
+        let mut rest = places;
+        // Nearly always they are in one chunk.
+        while !rest.is_empty() {
+            let (chunk, start) = self.chunk(rest.start);
+            let keys = self.chunks.get(chunk)?;
+            let end = keys.len().min(rest.end - start);
+            match keys.get(rest.start - start..end)?.binary_search(&key) {
+                Ok(at) => return Some(rest.start + at),
+                Err(_) => rest.start = start + end,
+            }
+        }
+        None
+    }
 }

@@ -65,7 +65,7 @@ impl<'b> HotBlock<'b> {
         rest.is_empty().then_some(Self(rows))
     }
 
-    pub(super) fn iter(self) -> impl Iterator<Item = (u128, u64)> + 'b {
+    pub(super) fn iter(self) -> impl Iterator<Item = (u128, u64)> + Clone + 'b {
         self.0.iter().map(parts)
     }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     fingerprint::{KeyHash, RowFingerprint},
-    state::RowState,
+    state::{RowState, ScannedRows},
 };
 
 /// Rows as they were written or deleted, block after block: of two with the same key hash the later one is right.
@@ -258,15 +258,16 @@ pub(super) fn journal(state: &ReadTransaction) -> Result<Vec<Hot>> {
     Ok(newest(&journal)?.into_iter().map(hot).collect())
 }
 
-/// Key hashes and hot values of the rows between two key hashes, both of them included. The keys of recent rows among them
-/// are added to `recent_keys`.
+/// Adds to `rows` those between two key hashes, both of them included. The keys of recent rows among them are added to
+/// `recent_keys`.
 pub(super) fn scan(
     state: &ReadTransaction,
     journal: &[Hot],
     first: u128,
     last: u128,
+    mut rows: ScannedRows,
     recent_keys: &mut Vec<u128>,
-) -> Result<Vec<(KeyHash, RowFingerprint)>> {
+) -> Result<ScannedRows> {
     let mut recent = Vec::new();
     for block in state.open_table(RECENT)?.range(first..)? {
         let (upper, block) = block?;
@@ -286,8 +287,6 @@ pub(super) fn scan(
     recent_keys.extend(recent.iter().map(|(key, _)| key));
 
     let mut recent = recent.into_iter().peekable();
-    // Few chunks have more; room that no row comes for is never touched.
-    let mut rows = Vec::with_capacity(super::CHUNK + super::CHUNK / 16);
     for block in state.open_table(HOT)?.range(first..)? {
         let (upper, block) = block?;
         let block = HotBlock::new(block.value()).ok_or(Fault::Damaged)?.between(first, last);
@@ -296,7 +295,7 @@ pub(super) fn scan(
         while let Some((new, hot)) = recent.next_if(|(new, _)| *new <= upper.value()) {
             let at = block.position(new);
             rows.extend(block.range(next..at).iter().map(scanned));
-            rows.extend(hot.map(|hot| scanned((new, hot))));
+            rows.extend(hot.map(|hot| scanned((new, hot))).into_iter());
             let is_in_block = block.get(at).is_some_and(|(key, _)| key == new);
             next = at + usize::from(is_in_block);
         }

@@ -13,10 +13,7 @@ use super::{
     locked,
     rows::{self, Hot, RecentKeys, RecentRows},
 };
-use crate::{
-    fingerprint::{KeyHash, RowFingerprint},
-    state::Header,
-};
+use crate::state::{Header, ScannedRows};
 
 /// About so many rows are in one chunk of a scan.
 pub(super) const CHUNK: usize = 8 * 1024;
@@ -30,6 +27,8 @@ pub(super) struct Scan {
     state: ReadTransaction,
     journal: Vec<Hot>,
     moment: Moment,
+    /// Rows that a chunk has room for.
+    room: usize,
     found: Mutex<Found>,
 }
 
@@ -52,17 +51,18 @@ impl Scan {
         let keys = RecentKeys::with_room(recent.count.saturating_add(recent.journaled));
         let found = Mutex::new(Found { keys, left: ranges.len() });
         let journal = rows::journal(&state)?;
-        Ok((Self { state, journal, moment: Moment::of(header), found }, ranges))
+        // Key hashes are as good as random, so few chunks have more than this. Whoever asked keeps the room.
+        let rows = usize::try_from(header.rows).unwrap_or(usize::MAX) / ranges.len();
+        let room = rows.min(CHUNK) / 16 * 17;
+        Ok((Self { state, journal, moment: Moment::of(header), room, found }, ranges))
     }
 
     /// The rows of a stretch. With the last one it is known where all recent rows are.
-    pub(super) fn chunk(
-        &self,
-        range: &RangeInclusive<u128>,
-        inner: &Inner,
-    ) -> Result<Vec<(KeyHash, RowFingerprint)>, Fault> {
+    pub(super) fn chunk(&self, range: &RangeInclusive<u128>, inner: &Inner) -> Result<ScannedRows, Fault> {
         let mut recent_keys = Vec::new();
-        let rows = rows::scan(&self.state, &self.journal, *range.start(), *range.end(), &mut recent_keys)?;
+        let room = ScannedRows::with_capacity(self.room);
+        let (first, last) = (*range.start(), *range.end());
+        let rows = rows::scan(&self.state, &self.journal, first, last, room, &mut recent_keys)?;
         let mut found = locked(&self.found);
         for key in recent_keys {
             found.keys.insert(key);

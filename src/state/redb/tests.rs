@@ -103,7 +103,7 @@ fn use_all(store: &RedbStore) -> Vec<Error> {
     let results = [
         header.map(drop),
         block_on(store.load(&keys)).map(drop),
-        block_on(futures::TryStreamExt::try_concat(store.scan())).map(drop),
+        block_on(store.scan().try_collect::<Vec<_>>()).map(drop),
         block_on(store.commit(&write(run(), planned.unwrap_or(0)))),
     ];
     results.into_iter().filter_map(Result::err).collect()

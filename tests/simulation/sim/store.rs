@@ -5,7 +5,7 @@ use std::{fmt, task::Poll};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use reverse_etl::{
-    Commit, Error, ErrorKind, Header, KeyHash, MemoryStore, PriorState, Result, RowFingerprint, RowState,
+    Commit, Error, ErrorKind, Header, KeyHash, MemoryStore, PriorState, Result, RowState, ScannedRows,
     StateStore,
     emarsys::FieldId,
     host::Host as _,
@@ -58,7 +58,7 @@ impl PriorState for Watched {
         self.inner.load(keys).await
     }
 
-    fn scan(&self) -> BoxStream<'_, Result<Vec<(KeyHash, RowFingerprint)>>> {
+    fn scan(&self) -> BoxStream<'_, Result<ScannedRows>> {
         self.inner.scan()
     }
 }
