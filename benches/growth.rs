@@ -185,7 +185,7 @@ fn compare(rows: u64, rounds: usize) -> Result<()> {
     }
     println!("{rows} rows, and a tenth of them: seconds, megabytes, and how many times as much");
     println!("{:<8} {:>26} {:>26} {:>26} {:>26}", "round", FIGURES[0], FIGURES[1], FIGURES[2], FIGURES[3]);
-    let (mut few, mut all) = (Vec::new(), Vec::new());
+    let (mut few, mut all, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
         let mut tenths = Vec::new();
         let some = |tenths: &mut Vec<_>| {
@@ -195,21 +195,24 @@ fn compare(rows: u64, rounds: usize) -> Result<()> {
         let whole = in_a_process(rows)?;
         some(&mut tenths)?;
         let tenth: [f64; 4] = std::array::from_fn(|figure| mean(tenths.iter().map(|taken| taken[figure])));
-        show(&round.to_string(), &tenth, &whole);
+        let ratios = std::array::from_fn(|figure| whole[figure] / tenth[figure]);
+        show(&round.to_string(), &tenth, &whole, &ratios);
         few.push(tenth);
         all.push(whole);
+        times.push(ratios);
     }
     let median = |taken: &[[f64; 4]]| -> [f64; 4] {
         std::array::from_fn(|figure| median(taken.iter().map(|taken| taken[figure]).collect()))
     };
-    show("median", &median(&few), &median(&all));
+    // What one round says of the machine's speed holds for its own runs alone.
+    show("median", &median(&few), &median(&all), &median(&times));
     Ok(())
 }
 
-fn show(round: &str, tenth: &[f64; 4], whole: &[f64; 4]) {
+fn show(round: &str, tenth: &[f64; 4], whole: &[f64; 4], times: &[f64; 4]) {
     print!("{round:<8}");
-    for (tenth, whole) in tenth.iter().zip(whole) {
-        print!(" {:>26}", format!("{tenth:.2} -> {whole:.2} {:>5.2} x", whole / tenth));
+    for ((tenth, whole), times) in tenth.iter().zip(whole).zip(times) {
+        print!(" {:>26}", format!("{tenth:.2} -> {whole:.2} {times:>5.2} x"));
     }
     println!();
 }

@@ -269,7 +269,10 @@ def main():
 
     seconds, memory, saved = {}, {}, {}
     for number in range(1, arguments.rounds + 1):
-        for program in [ours, *rivals]:
+        # Each round another one is first: whoever comes after a program of 5 GB finds the machine as that left it.
+        programs = [ours, *rivals]
+        turned = number % len(programs)
+        for program in programs[turned:] + programs[:turned]:
             counts, taken, megabytes = program.compare()
             if counts != expected:
                 sys.exit(f"{program.name} found {counts}, and it is {expected}; is a state of other files in the folder?")
