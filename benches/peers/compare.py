@@ -268,9 +268,9 @@ def main():
     ours, rivals = Ours(arguments), [Rival(way, arguments) for way in arguments.ways]
 
     seconds, memory, saved = {}, {}, {}
+    programs = [ours, *rivals]
     for number in range(1, arguments.rounds + 1):
         # Each round another one is first: whoever comes after a program of 5 GB finds the machine as that left it.
-        programs = [ours, *rivals]
         turned = number % len(programs)
         for program in programs[turned:] + programs[:turned]:
             counts, taken, megabytes = program.compare()

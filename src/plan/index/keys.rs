@@ -28,19 +28,16 @@ impl Keys {
     /// Adds keys, which stand behind all that are there.
     pub(super) fn push(&mut self, keys: Arc<Vec<KeyHash>>) {
         let len = self.len() + keys.len();
-        let last = self.chunks.last_mut().zip(self.ends.last_mut());
-        // What the store keeps as well, it keeps.
-        let own = last.and_then(|(last, end)| Some((Arc::get_mut(last)?, end)));
-        match own {
-            _ if keys.is_empty() => {}
-            Some((last, end)) if last.len().min(keys.len()) < ROWS_A_CHUNK_MIN => {
-                last.extend_from_slice(&keys);
-                *end = len;
-            }
-            _ => {
-                self.chunks.push(keys);
-                self.ends.push(len);
-            }
+        if let Some((last, end)) = self.chunks.last_mut().zip(self.ends.last_mut())
+            && last.len().min(keys.len()) < ROWS_A_CHUNK_MIN
+            // What the store keeps as well, it keeps.
+            && let Some(last) = Arc::get_mut(last)
+        {
+            last.extend_from_slice(&keys);
+            *end = len;
+        } else {
+            self.chunks.push(keys);
+            self.ends.push(len);
         }
     }
 
