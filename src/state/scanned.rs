@@ -22,16 +22,6 @@ pub struct ScannedRows {
 }
 
 impl ScannedRows {
-    pub(crate) fn with_capacity(rows: usize) -> Self {
-        Self { keys: Arc::new(Vec::with_capacity(rows)), prints: Arc::new(Vec::with_capacity(rows)) }
-    }
-
-    /// Adds rows to those that are there.
-    pub(crate) fn extend(&mut self, rows: impl Iterator<Item = (KeyHash, RowFingerprint)> + Clone) {
-        Arc::make_mut(&mut self.keys).extend(rows.clone().map(|(key, _)| key));
-        Arc::make_mut(&mut self.prints).extend(rows.map(|(_, print)| print));
-    }
-
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.keys.len()
@@ -53,6 +43,20 @@ impl ScannedRows {
 
     pub(crate) fn keys(&self) -> &Arc<Vec<KeyHash>> {
         &self.keys
+    }
+}
+
+/// For stores that fill one piece by piece.
+#[cfg(feature = "redb")]
+impl ScannedRows {
+    pub(crate) fn with_capacity(rows: usize) -> Self {
+        Self { keys: Arc::new(Vec::with_capacity(rows)), prints: Arc::new(Vec::with_capacity(rows)) }
+    }
+
+    /// Adds rows to those that are there.
+    pub(crate) fn extend(&mut self, rows: impl Iterator<Item = (KeyHash, RowFingerprint)> + Clone) {
+        Arc::make_mut(&mut self.keys).extend(rows.clone().map(|(key, _)| key));
+        Arc::make_mut(&mut self.prints).extend(rows.map(|(_, print)| print));
     }
 }
 
