@@ -1,14 +1,19 @@
 //! Diff: a row and what the state knows of it give a change, or nothing.
 
-use std::{collections::HashSet, fmt, io, sync::Arc, time::SystemTime};
+mod fields;
 
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use std::{borrow::Cow, collections::HashSet, fmt, io, mem, sync::Arc, time::SystemTime};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use self::fields::{Field, Fields};
+pub(crate) use self::fields::{Named, Names};
 
 use crate::{
     destination::Operation,
     fingerprint::{FieldFingerprints, Fingerprinter, KeyHash, Pairs, RowFingerprint, Slot},
     mapping::PackedValues,
-    record::{FieldName, Key, Value, ValueRef},
+    record::{FieldName, Key, ValueRef},
     state::{
         header::Bytes,
         record::{Doubt, Held, Mark, Rejection, RowRecord, Sending},
@@ -28,84 +33,11 @@ pub enum ChangeKind {
     Removed,
 }
 
-/// One field of a change: name, id at the destination and value.
-#[derive(Clone)]
-pub struct Field {
-    pub(crate) name: FieldName,
-    pub(crate) id: Option<Arc<str>>,
-    pub(crate) value: Value,
-}
-
-impl Field {
-    /// The field's name, as the mapping spells it.
-    pub fn name(&self) -> &FieldName {
-        &self.name
-    }
-
-    /// The field's id, as the destination described it.
-    pub fn id(&self) -> Option<&str> {
-        self.id.as_deref()
-    }
-
-    /// The value in canonical form.
-    pub fn value(&self) -> &Value {
-        &self.value
-    }
-}
-
-/// Shows the name and the id, never the value.
-impl fmt::Debug for Field {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Field").field("name", &self.name).field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-/// Fields of a change; serialises as a map of names to values.
-#[derive(Clone, Default)]
-pub struct Fields(pub(crate) Vec<Field>);
-
-impl Fields {
-    /// The fields, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = &Field> {
-        self.0.iter()
-    }
-
-    /// How many fields there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for Fields {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for field in &self.0 {
-            map.serialize_entry(&field.name, &field.value)?;
-        }
-        map.end()
-    }
-}
-
-/// Shows the names, never the values.
-impl fmt::Debug for Fields {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|field| &field.name)).finish()
-    }
-}
-
 /// A row to be sent: its key, and the fields that differ.
 #[derive(Clone)]
 pub struct Change {
     pub(crate) entry: Entry,
-    /// The slots of `fields`, in ascending order.
-    pub(crate) slots: Vec<Slot>,
-    pub(crate) fields: Fields,
-    pub(crate) on_create: Fields,
+    names: Arc<Names>,
     /// How often the row was sent in this run before.
     pub(crate) phase: Phase,
     /// How often it was handed out in this phase: more than once only if it came too late to be sent.
@@ -123,6 +55,13 @@ pub(crate) enum Phase {
 }
 
 impl Change {
+    /// Fields that `names` does not know are left out.
+    pub(crate) fn new(mut entry: Entry, names: &Arc<Names>) -> Self {
+        entry.values = names.known(mem::take(&mut entry.values));
+        entry.on_create = names.known_on_create(mem::take(&mut entry.on_create));
+        Self { entry, names: Arc::clone(names), phase: Phase::First, handed_out: 0 }
+    }
+
     /// The key, for the destination only.
     pub fn key(&self) -> &Key {
         &self.entry.key
@@ -139,13 +78,13 @@ impl Change {
     }
 
     /// The fields to write: all of them for a row that may not exist, else those that differ.
-    pub fn fields(&self) -> &Fields {
-        &self.fields
+    pub fn fields(&self) -> Fields<'_> {
+        self.names.fields(&self.entry.values)
     }
 
     /// Values for a record that is created, and only then.
-    pub fn on_create(&self) -> &Fields {
-        &self.on_create
+    pub fn on_create(&self) -> Fields<'_> {
+        self.names.on_create(&self.entry.on_create)
     }
 
     /// Where an earlier insert whose answer was lost may have put the record, if it may exist because of one. Once the
@@ -162,14 +101,18 @@ impl Change {
     pub(crate) fn json_bytes(&self) -> usize {
         let mut bytes = ByteCount(0);
         // Neither text nor a map of values can fail to be written.
-        let _ = serde_json::to_writer(&mut bytes, &(self.key(), &self.fields, &self.on_create));
+        let _ = serde_json::to_writer(&mut bytes, &(self.key(), self.fields(), self.on_create()));
         bytes.0
     }
 
     /// The fingerprints of the fields that are sent.
-    pub(crate) fn prints(&self) -> FieldFingerprints {
-        let is_sent = |slot: &Slot| self.slots.binary_search(slot).is_ok();
-        self.entry.wanted.iter().copied().filter(|(slot, _)| is_sent(slot)).collect()
+    pub(crate) fn prints(&self) -> Cow<'_, [(Slot, u64)]> {
+        let Entry { values, wanted, .. } = &self.entry;
+        if values.len() == wanted.len() {
+            // Fields that the row has not are not sent, so these are all of them.
+            return Cow::Borrowed(wanted);
+        }
+        Cow::Owned(wanted.iter().copied().filter(|(slot, _)| values.has(*slot)).collect())
     }
 
     /// What the record of the row wants to know; `prints` are [`prints`](Self::prints).
@@ -187,7 +130,7 @@ impl Change {
     pub(crate) fn blacked_out(&self, text: &str, batch: &Keys) -> String {
         let text = &batch.blacked_out(text);
         let mut secrets = vec![self.key().as_str().to_owned()];
-        for field in self.fields.iter().chain(self.on_create.iter()) {
+        for field in self.fields().iter().chain(self.on_create().iter()) {
             collect_texts(field.value(), &mut secrets);
         }
         black_out(text, &secrets)
@@ -242,12 +185,12 @@ impl io::Write for ByteCount {
     }
 }
 
-fn collect_texts(value: &Value, texts: &mut Vec<String>) {
+fn collect_texts(value: &ValueRef<'_>, texts: &mut Vec<String>) {
     match value {
-        Value::Null => {}
-        Value::List(values) => values.iter().for_each(|value| collect_texts(value, texts)),
-        Value::Text(text) => texts.push(text.trim().to_owned()),
-        Value::Date(day) => texts.push(day.to_string()),
+        ValueRef::Null => {}
+        ValueRef::List(values) => values.iter().for_each(|value| collect_texts(&value.as_ref(), texts)),
+        ValueRef::Text(text) => texts.push(text.trim().to_owned()),
+        ValueRef::Date(day) => texts.push(day.to_string()),
         other => texts.push(serde_json::to_string(other).unwrap_or_default()),
     }
 }
@@ -286,7 +229,7 @@ impl fmt::Debug for Change {
         f.debug_struct("Change")
             .field("kind", &self.kind())
             .field("row", &self.row())
-            .field("fields", &self.fields)
+            .field("fields", &self.fields())
             .finish_non_exhaustive()
     }
 }

@@ -35,11 +35,12 @@ use hashbrown::HashMap;
 use crate::{
     Error, ErrorKind, Result,
     batch::{Batch, Ledger},
+    change::Names,
     destination::{Limits, Target},
     event::{Event, Observer, Problem},
     fingerprint::{Fingerprinter, KeyHash},
     host::{Host, yield_once},
-    plan::{Head, Plan, Table},
+    plan::{Head, Plan},
     report::{Report, Tally},
     run::{
         ahead::Ahead,
@@ -84,7 +85,7 @@ pub struct Run<'s> {
     renewed: Duration,
     head: Head,
     place: Option<Arc<str>>,
-    table: Table,
+    names: Arc<Names>,
     sealer: Sealer,
     ledger: Arc<Ledger>,
     ahead: Ahead,
@@ -119,7 +120,7 @@ pub struct Run<'s> {
 
 impl<'s> Run<'s> {
     pub(crate) async fn start(plan: Plan, store: &'s dyn StateStore, limits: Limits) -> Result<Run<'s>> {
-        let table = plan.head.table();
+        let names = Arc::new(plan.head.names());
         let Plan { head, spool, secret, written, observer, host, .. } = plan;
         let stored = store.header().await?;
         if let Some(header) = &stored {
@@ -161,7 +162,7 @@ impl<'s> Run<'s> {
             header,
             renewed: started,
             place: head.place.as_deref().map(Arc::from),
-            table,
+            names,
             sealer,
             ledger: Arc::default(),
             ahead,
@@ -206,7 +207,7 @@ impl<'s> Run<'s> {
         self.head.bind(target)?;
         self.header.slots = self.head.slots.clone();
         self.place = self.head.place.as_deref().map(Arc::from);
-        self.table = self.head.table();
+        self.names = Arc::new(self.head.names());
         Ok(())
     }
 

@@ -61,7 +61,7 @@ impl PackedValues {
         self.others.clear();
     }
 
-    pub(super) fn push(&mut self, slot: Slot, value: ValueRef<'_>) {
+    pub(crate) fn push(&mut self, slot: Slot, value: ValueRef<'_>) {
         let packed = match value {
             ValueRef::Null => Packed::Null,
             ValueRef::Text(text) => match u32::try_from(self.texts.len() + text.len()) {
@@ -99,6 +99,11 @@ impl PackedValues {
             Packed::Other => false,
         };
         self.values.iter().map(|(_, packed)| *packed).map(clears).filter(|clears| *clears).count() as u64
+    }
+
+    /// Whether there is one of this slot, where they are in the order of their slots.
+    pub(crate) fn has(&self, slot: Slot) -> bool {
+        self.values.binary_search_by_key(&slot, |(slot, _)| *slot).is_ok()
     }
 
     /// Those that are wanted, alone.

@@ -7,12 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, ErrorKind, Result,
-    change::{Change, Entry, Field, Fields, Phase},
+    change::{Named, Names},
     destination::{FieldSpec, Operation, Target, TargetField},
     event::Problem,
-    fingerprint::Slot,
     plan::{Counts, Guards, RejectedPolicy},
-    record::{FieldName, ValueRef},
+    record::FieldName,
     state::{
         Header,
         header::{Bytes, RunId, Slots},
@@ -159,15 +158,13 @@ impl Head {
         Ok(())
     }
 
-    pub(crate) fn table(&self) -> Table {
+    pub(crate) fn names(&self) -> Names {
         let named = |name: &FieldName, id: &Option<String>| Named {
             name: name.clone(),
             id: id.as_deref().map(Arc::from),
         };
-        Table {
-            slots: self.slots.fields().map(|slot| (slot.slot, named(&slot.field, &slot.id))).collect(),
-            creation: self.creation.iter().map(|(name, id)| named(name, id)).collect(),
-        }
+        let slots = self.slots.fields().map(|slot| (slot.slot, named(&slot.field, &slot.id)));
+        Names::new(slots, self.creation.iter().map(|(name, id)| named(name, id)))
     }
 }
 
@@ -189,44 +186,5 @@ fn same_field(
             Err(moved(&format!("the field `{name}` is another one than when the plan was made")))
         }
         Some(_) => Ok(()),
-    }
-}
-
-/// Names and ids of the fields, to make changes of entries.
-pub(crate) struct Table {
-    slots: HashMap<Slot, Named>,
-    creation: Vec<Named>,
-}
-
-struct Named {
-    name: FieldName,
-    id: Option<Arc<str>>,
-}
-
-impl Named {
-    fn with(&self, value: ValueRef<'_>) -> Field {
-        Field { name: self.name.clone(), id: self.id.clone(), value: value.into_owned() }
-    }
-}
-
-impl Table {
-    pub(crate) fn change(&self, mut entry: Entry) -> Change {
-        let values = mem::take(&mut entry.values);
-        let slots = values.iter().map(|(slot, _)| slot).collect();
-        let mut fields = Vec::with_capacity(values.len());
-        fields.extend(values.iter().filter_map(|(slot, value)| Some(self.slots.get(&slot)?.with(value))));
-        let on_create = mem::take(&mut entry.on_create);
-        let on_create = on_create
-            .iter()
-            .filter_map(|(place, value)| Some(self.creation.get(usize::from(place))?.with(value)))
-            .collect();
-        Change {
-            entry,
-            slots,
-            fields: Fields(fields),
-            on_create: Fields(on_create),
-            phase: Phase::First,
-            handed_out: 0,
-        }
     }
 }

@@ -37,7 +37,7 @@ use crate::{
 pub use counts::Counts;
 use file::{FORMAT, Written};
 pub use guard::{Guards, Share};
-pub(crate) use head::{Head, Table};
+pub(crate) use head::Head;
 pub use options::{DuplicatePolicy, MissingPolicy, PlanOptions, RejectedPolicy};
 pub use planner::plan;
 pub(crate) use spool::{Entries, Spool};
@@ -110,12 +110,12 @@ impl Plan {
     /// # Errors
     /// [`ErrorKind::Io`] if the temporary file cannot be read back.
     pub fn changes(&self) -> impl Iterator<Item = Result<Change>> + Send + '_ {
-        let table = Arc::new(self.head.table());
+        let names = Arc::new(self.head.names());
         self.spool.entries().filter_map(move |entry| match entry {
             Ok(mut entry) => {
                 // Only a run needs what the state has of the row.
                 entry.before = None;
-                matches!(entry.step, Step::Send | Step::Resolve).then(|| Ok(table.change(entry)))
+                matches!(entry.step, Step::Send | Step::Resolve).then(|| Ok(Change::new(entry, &names)))
             }
             Err(error) => Some(Err(error)),
         })

@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    change::Step,
+    change::{Change, Step},
     fingerprint::RowFingerprint,
     run::{Run, ahead::Ready},
 };
@@ -28,7 +28,7 @@ impl Run<'_> {
         let hash = entry.hash();
         match entry.step {
             Step::Send | Step::Resolve => {
-                let change = self.table.change(entry);
+                let change = Change::new(entry, &self.names);
                 let waiting = self.waiting(change, row);
                 if waiting.is_over(self.host.wall()) {
                     self.enqueue(waiting);

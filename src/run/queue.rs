@@ -96,24 +96,18 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
-        change::{ChangeKind, Entry, Fields, Phase, Step},
+        change::{ChangeKind, Entry, Step},
         fingerprint::KeyHash,
         record::Key,
     };
 
     fn waiting(bytes: usize) -> Waiting {
         let entry = Entry::new(Step::Send, ChangeKind::Added, KeyHash::from_u128(1), Key::new("k"), 1);
-        let fields = Fields::default();
-        let change = Change {
-            entry,
-            slots: Vec::new(),
-            on_create: fields.clone(),
-            fields,
-            phase: Phase::First,
-            handed_out: 0,
-        };
+        let change = Change::new(entry, &Arc::default());
         Waiting { change, row: Row::new(None), bytes }
     }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Batch, Change, Delivery, Destination, Error, ErrorKind, FieldKind, FieldName, FieldSpec, Key, Limits,
-    Operation, Outcome, Outcomes, Record, Result, Target, Value,
+    Operation, Outcome, Outcomes, Record, Result, Target, Value, ValueRef,
     emarsys::{
         ApplicationType, Choice, Client, Contact, ContactData, ContactId, Field, FieldId, ListId, Lookup,
         NewField, Refusal, RowResult,
@@ -317,15 +317,15 @@ fn contact(operation: Operation, change: &Change) -> Result<Contact> {
 }
 
 /// A canonical value as it is sent: texts and null as they are, a multiple choice as a list of numbers.
-fn json(value: &Value) -> Json {
+fn json(value: &ValueRef<'_>) -> Json {
     let choice = |value: &Value| match value {
         Value::Text(id) => id.parse::<u64>().map_or_else(|_| id.as_str().into(), Json::from),
-        other => json(other),
+        other => json(&other.as_ref()),
     };
     match value {
-        Value::Null => Json::Null,
-        Value::Text(text) => text.as_str().into(),
-        Value::List(choices) => choices.iter().map(choice).collect(),
+        ValueRef::Null => Json::Null,
+        ValueRef::Text(text) => (&**text).into(),
+        ValueRef::List(choices) => choices.iter().map(choice).collect(),
         // The kinds of Emarsys' fields make no other values.
         other => serde_json::to_value(other).unwrap_or_default(),
     }
@@ -349,7 +349,7 @@ fn read_value(field: &Field, value: &Json) -> Option<Value> {
     let is_converted = matches!(field.application_type, ApplicationType::Numeric);
     let kind = fields::kind(field, &[]);
     let converted = kind.convert(value.as_ref()).ok().filter(|_| is_converted);
-    Some(converted.map(crate::ValueRef::into_owned).unwrap_or(value))
+    Some(converted.map(ValueRef::into_owned).unwrap_or(value))
 }
 
 fn looked_up<T>(found: Lookup<T>, record: impl FnOnce(T) -> Record) -> Result<Option<Record>> {
@@ -500,9 +500,9 @@ mod tests {
 
     #[test]
     fn values_are_sent_as_text_null_and_lists_of_numbers() {
-        assert_eq!(json(&Value::from("7.5")), json!("7.5"));
-        assert_eq!(json(&Value::Null), json!(null));
-        assert_eq!(json(&Value::from(vec!["12", "5"])), json!([12, 5]));
+        assert_eq!(json(&ValueRef::Text("7.5".into())), json!("7.5"));
+        assert_eq!(json(&ValueRef::Null), json!(null));
+        assert_eq!(json(&Value::from(vec!["12", "5"]).as_ref()), json!([12, 5]));
     }
 
     #[test]
