@@ -14,8 +14,15 @@ use std::{
     sync::Arc,
 };
 
+use serde::Deserialize;
+
 use self::runs::{Run, Runs, Stretch, Writer};
-use crate::{Error, ErrorKind, Result, change::Entry, fingerprint::KeyHash};
+use crate::{
+    Error, ErrorKind, Result,
+    change::{Entry, Step},
+    fingerprint::KeyHash,
+    state::header::Bytes,
+};
 
 /// Bytes of each run of the file that are read at once: there are a hundred and more, and all of them are to be near.
 const READ_AT_ONCE: usize = 8 * 1024;
@@ -69,6 +76,20 @@ fn read(bytes: &[u8]) -> Result<Entry> {
     Ok(entry)
 }
 
+/// What stands first in an entry.
+#[derive(Deserialize)]
+struct Beginning {
+    #[expect(dead_code, reason = "it stands before the hash")]
+    step: Step,
+    hash: Bytes<16>,
+}
+
+fn read_hash(bytes: &[u8]) -> Result<KeyHash> {
+    let entry = bytes.get(size_of::<u64>()..).unwrap_or_default();
+    let (Beginning { hash, .. }, _) = postcard::take_from_bytes(entry).map_err(spooling)?;
+    Ok(KeyHash::from_bytes(hash.0))
+}
+
 impl Kept {
     fn push(&mut self, hash: KeyHash, row: u64, put: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
         let start = self.bytes.len();
@@ -90,12 +111,6 @@ impl Kept {
 
     fn len(&self) -> usize {
         self.bytes.len() + self.spans.len() * size_of::<Span>()
-    }
-
-    /// The entry that is the `index`th once they are sorted.
-    fn get(&self, index: usize) -> Option<Result<Entry>> {
-        let span = self.spans.get(index)?;
-        Some(read(self.bytes_of(span)))
     }
 
     fn bytes_of(&self, span: &Span) -> &[u8] {
@@ -182,7 +197,6 @@ impl Spool {
         }
         // What came last: of one key, entries come in the order in which they were pushed.
         sources.push(Source::Memory { kept: Arc::clone(&self.kept), next: 0 });
-        let sources = sources.into_iter().map(|source| (source, None)).collect();
         Entries {
             sources,
             smallest: BinaryHeap::new(),
@@ -207,18 +221,19 @@ impl Spool {
     }
 }
 
-/// Where sorted entries come from.
+/// Where sorted entries come from. One is read once it is its turn: until then it is its bytes, and the hash of its key.
 enum Source {
     Memory { kept: Arc<Kept>, next: usize },
     File { out: BufReader<Stretch>, bytes: Vec<u8> },
 }
 
 impl Source {
-    fn next(&mut self) -> Result<Option<Entry>> {
+    /// Goes on to the next entry, and gives its key hash.
+    fn advance(&mut self) -> Result<Option<KeyHash>> {
         match self {
             Self::Memory { kept, next } => {
                 *next += 1;
-                kept.get(*next - 1).transpose()
+                Ok(kept.spans.get(*next - 1).map(|span| span.hash))
             }
             Self::File { out, bytes } => {
                 if out.fill_buf().map_err(spooling)?.is_empty() {
@@ -228,17 +243,27 @@ impl Source {
                 out.read_exact(&mut length).map_err(spooling)?;
                 bytes.resize(usize::try_from(u32::from_le_bytes(length)).map_err(spooling)?, 0);
                 out.read_exact(bytes).map_err(spooling)?;
-                read(bytes).map(Some)
+                read_hash(bytes).map(Some)
             }
+        }
+    }
+
+    /// The entry that it has gone on to.
+    fn entry(&self) -> Result<Entry> {
+        match self {
+            Self::Memory { kept, next } => {
+                let span = next.checked_sub(1).and_then(|at| kept.spans.get(at));
+                read(span.map(|span| kept.bytes_of(span)).unwrap_or_default())
+            }
+            Self::File { bytes, .. } => read(bytes),
         }
     }
 }
 
 /// A merge of sorted sources: the smallest head first.
 pub(crate) struct Entries {
-    /// Each with its head.
-    sources: Vec<(Source, Option<Entry>)>,
-    /// The heads' hashes, and whose they are.
+    sources: Vec<Source>,
+    /// The key hashes of the entries that the sources have gone on to, and whose they are.
     smallest: BinaryHeap<Reverse<(KeyHash, usize)>>,
     started: bool,
     withdrawn: Arc<HashSet<u64>>,
@@ -247,9 +272,8 @@ pub(crate) struct Entries {
 impl Entries {
     fn start(&mut self) -> Result<()> {
         self.started = true;
-        for (index, (source, head)) in self.sources.iter_mut().enumerate() {
-            *head = source.next()?;
-            self.smallest.extend(head.as_ref().map(|head| Reverse((head.hash(), index))));
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            self.smallest.extend(source.advance()?.map(|hash| Reverse((hash, index))));
         }
         Ok(())
     }
@@ -260,14 +284,13 @@ impl Entries {
         }
         while let Some(mut smallest) = self.smallest.peek_mut() {
             let Reverse((hash, index)) = &mut *smallest;
-            let (source, head) = &mut self.sources[*index];
-            let entry = mem::replace(head, source.next()?);
-            match head {
-                Some(head) => *hash = head.hash(),
+            let source = &mut self.sources[*index];
+            let entry = source.entry()?;
+            match source.advance()? {
+                Some(next) => *hash = next,
                 None => drop(PeekMut::pop(smallest)),
             }
-            let is_withdrawn = |entry: &Entry| entry.row > 0 && self.withdrawn.contains(&entry.row);
-            if let Some(entry) = entry.filter(|entry| !is_withdrawn(entry)) {
+            if entry.row == 0 || !self.withdrawn.contains(&entry.row) {
                 return Ok(Some(entry));
             }
         }
