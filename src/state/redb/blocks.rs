@@ -10,6 +10,8 @@
 
 use std::ops::Range;
 
+use crate::fingerprint::RowFingerprint;
+
 /// Bytes of a row in a hot block.
 const HOT_ROW: usize = 24;
 
@@ -51,6 +53,11 @@ pub(super) struct Row<'b> {
 impl Row<'_> {
     pub(super) fn is_deleted(&self) -> bool {
         self.record.is_empty()
+    }
+
+    /// Whether nothing of the row is under way, so that a run that wrote it is done with it.
+    pub(super) fn is_settled(&self) -> bool {
+        RowFingerprint::from_u64(self.hot).is_settled()
     }
 }
 

@@ -7,10 +7,10 @@
 //! 2. with the rows of some other commits among the recent rows, where neighbours share a small block;
 //! 3. later and many at once, a stretch after the other, into the large blocks where most rows stay, hot values and records apart.
 //!
-//! Rows that lie close together, as those of a first run, pass the recent ones by; and in a small state a commit of many rows
-//! passes the journal by. Whoever looks for a row looks there in the same order, and the first that knows of it is right. The
-//! commit that gives the state back empties the journal. So a commit costs what its own rows cost, however many rows the
-//! state has.
+//! Rows that lie close together, as those of a first run, pass the recent ones by, and the journal as well once nothing of
+//! them is under way; and in a small state a commit of many rows passes the journal by. Whoever looks for a row looks there
+//! in the same order, and the first that knows of it is right. The commit that gives the state back empties the journal. So a
+//! commit costs what its own rows cost, however many rows the state has.
 
 use std::ops::Bound;
 
@@ -402,9 +402,18 @@ pub(super) fn write<'r>(
         hot: row.map_or(0, |row| row.fingerprint().to_u64()),
         record: row.map_or(&[], RowState::as_bytes),
     };
-    let rows: Vec<Row<'_>> = rows.map(row).collect();
+    let mut rows: Vec<Row<'_>> = rows.map(row).collect();
     if may_stay && rows.is_empty() {
         return tables.settle(known, max.recent, max.spare);
+    }
+    if may_stay {
+        let (settled, open): (Vec<_>, Vec<_>) = rows.iter().copied().partition(Row::is_settled);
+        if max.is_dense(&settled) {
+            // Where blocks are written for little else, and once, the journal would only add to that.
+            take_out(&mut journal, &settled, known)?;
+            tables.put_all(&settled, max, known)?;
+            rows = open;
+        }
     }
     let stays = may_stay && rows.len() <= max.journaled_at_once;
     let has_room = journal.len()? < JOURNAL_BLOCKS_MAX;
@@ -426,10 +435,7 @@ pub(super) fn write<'r>(
     } else {
         moving = merged(moving, &rows, |row| row.key);
     }
-    let mut rest = &*moving;
-    while !rest.is_empty() {
-        rest = &rest[tables.put(rest, max, known)?..];
-    }
+    tables.put_all(&moving, max, known)?;
     match count(moving.len()) {
         0 => tables.settle(known, max.recent, max.spare),
         // Twice as many as came, so that they become fewer.
@@ -445,6 +451,37 @@ fn append(journal: &mut redb::Table<'_, u64, &'static [u8]>, rows: &[Row<'_>]) -
     let next = next.filter(|next| next.checked_add(count(ranges.len())).is_some()).ok_or(Fault::Damaged)?;
     for (number, range) in (next..).zip(ranges) {
         journal.insert(number, &*blocks::whole_block(&rows[range]))?;
+    }
+    Ok(())
+}
+
+/// Takes rows out of the journal, as often as they are there.
+fn take_out(
+    journal: &mut redb::Table<'_, u64, &'static [u8]>,
+    rows: &[Row<'_>],
+    known: &mut RecentRows,
+) -> Result<()> {
+    let mut changed = Vec::new();
+    for block in journal.iter()? {
+        let (number, block) = block?;
+        let block = WholeBlock::new(block.value()).ok_or(Fault::Damaged)?;
+        let mut left = Vec::with_capacity(block.len());
+        for row in block.iter() {
+            let row = row.ok_or(Fault::Damaged)?;
+            if rows.binary_search_by_key(&row.key, |row| row.key).is_err() {
+                left.push(row);
+            }
+        }
+        if left.len() < block.len() {
+            known.journaled = known.journaled.saturating_sub(count(block.len() - left.len()));
+            changed.push((number.value(), (!left.is_empty()).then(|| blocks::whole_block(&left))));
+        }
+    }
+    for (number, left) in changed {
+        match left {
+            Some(left) => journal.insert(number, &*left)?,
+            None => journal.remove(number)?,
+        };
     }
     Ok(())
 }
@@ -504,6 +541,14 @@ struct Tables<'t> {
 }
 
 impl Tables<'_> {
+    /// Puts rows where they belong.
+    fn put_all(&mut self, mut rows: &[Row<'_>], max: RowsMax, known: &mut RecentRows) -> Result<()> {
+        while !rows.is_empty() {
+            rows = &rows[self.put(rows, max, known)?..];
+        }
+        Ok(())
+    }
+
     /// Puts rows where they belong: the first of these, and those that follow it as far as no block of recent rows stands
     /// between; so many they are. They become recent rows, unless they lie close together.
     fn put(&mut self, rows: &[Row<'_>], max: RowsMax, known: &mut RecentRows) -> Result<usize> {

@@ -18,6 +18,7 @@ use crate::{
     state::checks::{
         KEY, header, hold, lease, row, rows as state_rows, run, scanned, store_checks, version, write,
     },
+    state::record::RowRecord,
 };
 
 store_checks!({
@@ -567,6 +568,42 @@ async fn a_plan_over_blocks_is_that_over_a_state_in_memory() {
     }
 }
 
+/// A row of which something is under way.
+fn open_row(number: u64) -> RowState {
+    let mut record = RowRecord::default();
+    record.set_sealed_key(Some(number.to_le_bytes().to_vec()));
+    RowState::new(&record)
+}
+
+#[test]
+fn rows_that_are_settled_close_together_leave_the_journal_to_those_that_are_under_way() {
+    const ALL: usize = 100_000;
+    let place = Place::new();
+    let (store, writer) = (place.open(), run());
+    let journaled_after = |rows: Vec<(KeyHash, Option<RowState>)>| {
+        let lease = Some(lease(writer, Duration::from_secs(60)));
+        let header = Header { rows: ALL as u64, ..header(lease) };
+        block_on(store.commit(&Commit::new(writer, 0, header, rows))).unwrap();
+        let (recent, journaled) =
+            store.inner.read(Look::Anew, |state| Ok(counted(state))).ok().flatten().unwrap();
+        assert_eq!(recent, 0);
+        journaled
+    };
+    let open = |numbers: Range<usize>| numbers.map(|number| (spread_key(number, ALL), Some(open_row(1))));
+    let settled = |numbers: Range<usize>| numbers.map(|number| (spread_key(number, ALL), Some(row(7))));
+
+    assert_eq!(journaled_after(open(0..1_000).collect()), 1_000);
+    assert_eq!(journaled_after(settled(0..1_000).chain(open(1_000..2_000)).collect()), 1_000);
+    assert_eq!(journaled_after(settled(1_300..1_600).collect()), 700);
+    // Alone it would have its neighbours written anew.
+    assert_eq!(journaled_after(settled(1_000..1_001).collect()), 701);
+
+    let keys: Vec<_> = (0..2_000).map(|number| spread_key(number, ALL)).collect();
+    let loaded = block_on(store.load(&keys)).unwrap();
+    let settled = loaded.iter().flatten().filter(|row| row.fingerprint().is_settled()).count();
+    assert_eq!((loaded.iter().flatten().count(), settled), (2_000, 1_301));
+}
+
 /// How many rows are recent and how many are in the journal, which the state has to know.
 fn counted(state: &ReadTransaction) -> (u64, u64) {
     let rows = |block: &[u8]| {
@@ -590,11 +627,14 @@ fn counted(state: &ReadTransaction) -> (u64, u64) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// Rows come, change and go, near each other and far apart, few at a time and many; in between all are scanned, and the state
-    /// is held, or is not.
+    /// Rows come, change and go, near each other and far apart, few at a time and many, settled and not; in between all are
+    /// scanned, and the state is held, or is not.
     #[test]
     fn rows_are_what_was_written_whether_they_are_in_blocks_or_not(
-        commits in vec((any::<(bool, bool)>(), vec((0_u128..2_000, any::<bool>(), 0_u8..10), 0..400)), 1..20),
+        commits in vec(
+            (any::<(bool, bool)>(), prop_oneof![0_u8..=0, 1_u8..=9, 10_u8..=10], vec((0_u128..2_000, 0_u8..10, 0_u8..10), 0..400)),
+            1..20,
+        ),
         recent_min in 0_u64..600,
         has_long_journal in any::<bool>(),
         chunk in prop_oneof![Just(CHUNK), 1..500_usize],
@@ -606,11 +646,15 @@ proptest! {
         let writer = run();
         let mut recent_before = 0;
         let keys: Vec<_> = (0..2_000).flat_map(|number| [number, number << 116]).map(KeyHash::from_u128).collect();
-        for (version, ((is_scanned, is_held), commit)) in (0..).zip(commits) {
+        for (version, ((is_scanned, is_held), spread, commit)) in (0..).zip(commits) {
             let mut rows = BTreeMap::new();
-            for (number, is_spread, action) in commit {
-                let key = if is_spread { number << 116 } else { number };
-                let value = (action > 2).then(|| row(u64::from(action) + version));
+            for (number, chance, action) in commit {
+                let key = if chance < spread { number << 116 } else { number };
+                let value = match action {
+                    0 => None,
+                    1..=3 => Some(open_row(u64::from(action) + version)),
+                    _ => Some(row(u64::from(action) + version)),
+                };
                 rows.insert(KeyHash::from_u128(key), value);
             }
             for (key, row) in &rows {
