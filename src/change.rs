@@ -109,7 +109,8 @@ impl Change {
     pub(crate) fn prints(&self) -> Cow<'_, [(Slot, u64)]> {
         let Entry { values, wanted, .. } = &self.entry;
         if values.len() == wanted.len() {
-            // Fields that the row has not are not sent, so these are all of them.
+            // What is sent is among what the row has, so these are all of it.
+            debug_assert!(wanted.iter().all(|(slot, _)| values.has(*slot)));
             return Cow::Borrowed(wanted);
         }
         Cow::Owned(wanted.iter().copied().filter(|(slot, _)| values.has(*slot)).collect())
@@ -131,7 +132,7 @@ impl Change {
         let text = &batch.blacked_out(text);
         let mut secrets = vec![self.key().as_str().to_owned()];
         for field in self.fields().iter().chain(self.on_create().iter()) {
-            collect_texts(field.value(), &mut secrets);
+            collect_texts(&field.value(), &mut secrets);
         }
         black_out(text, &secrets)
     }
@@ -237,6 +238,7 @@ impl fmt::Debug for Change {
 /// What is to be done with a row: an entry of a plan, as it is written to a file.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Entry {
+    // The spool reads these two before the others.
     pub(crate) step: Step,
     hash: Bytes<16>,
     pub(crate) kind: ChangeKind,
@@ -480,6 +482,31 @@ pub(crate) fn diff(wanted: &[(Slot, u64)], record: &RowRecord, rules: &Rules<'_>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prints_are_those_of_the_fields_that_are_sent() {
+        let field = |slot: Slot| (slot, Named { name: format!("field {slot}").as_str().into(), id: None });
+        let names = Arc::new(Names::new([1, 2, 5].into_iter().map(field), std::iter::empty()));
+        // A field without a name is not sent.
+        for (sent, expected) in [
+            (&[][..], &[][..]),
+            (&[2], &[(2, 12)]),
+            (&[1, 5], &[(1, 11), (5, 15)]),
+            (&[1, 2, 5], &[(1, 11), (2, 12), (5, 15)]),
+            (&[1, 2, 4, 5], &[(1, 11), (2, 12), (5, 15)]),
+        ] {
+            let hash = KeyHash::from_u128(1);
+            let mut entry = Entry::new(Step::Send, ChangeKind::Changed, hash, Key::new("k"), 1);
+            let has: &[Slot] = if sent.contains(&4) { &[1, 2, 4, 5] } else { &[1, 2, 5] };
+            entry.wanted = has.iter().map(|slot| (*slot, 10 + u64::from(*slot))).collect();
+            for slot in sent {
+                entry.values.push(*slot, ValueRef::Null);
+            }
+            let change = Change::new(entry, &names);
+            assert_eq!(*change.prints(), *expected);
+            assert_eq!(change.fields().len(), expected.len());
+        }
+    }
 
     #[test]
     fn keys_and_values_are_blacked_out_whatever_their_case() {

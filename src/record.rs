@@ -97,7 +97,7 @@ pub enum Value {
     List(Vec<Value>),
 }
 
-/// A [`Value`] that may borrow its text from the source.
+/// A [`Value`] that may borrow its text: one that a source gives, or one that a destination is sent.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ValueRef<'a> {

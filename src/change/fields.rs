@@ -28,9 +28,31 @@ impl<'c> Field<'c> {
         self.named.id.as_deref()
     }
 
-    /// The value in canonical form.
-    pub fn value(&self) -> &ValueRef<'c> {
-        &self.value
+    /// The value in canonical form, which borrows what the change has.
+    ///
+    /// ```
+    /// use reverse_etl::{Field, Record, ValueRef};
+    ///
+    /// /// A value as a tool takes it that knows texts and lists of texts.
+    /// fn text(field: &Field<'_>) -> String {
+    ///     match field.value() {
+    ///         ValueRef::Null => String::new(),
+    ///         ValueRef::Text(text) => text.into_owned(),
+    ///         other => serde_json::to_string(&other).unwrap_or_default(),
+    ///     }
+    /// }
+    /// # futures::executor::block_on(async {
+    /// # use reverse_etl::{Mapping, MemoryStore, PlanOptions, plan};
+    /// # let people = vec![Record::new().with("id", 1).with("tags", vec!["a", "b"])];
+    /// # let plan = plan(&people, &Mapping::new("id").map("tags", "tags"), &MemoryStore::default(), &PlanOptions::default()).await?;
+    /// # let change = plan.changes().next().unwrap()?;
+    /// # assert_eq!(change.fields().iter().map(|field| text(&field)).collect::<Vec<_>>(), [r#"["a","b"]"#]);
+    /// # Ok::<(), reverse_etl::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn value(&self) -> ValueRef<'c> {
+        // A copy: what a change has is borrowed, never owned.
+        self.value.clone()
     }
 }
 
@@ -73,7 +95,7 @@ impl Serialize for Fields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.len()))?;
         for field in self.iter() {
-            map.serialize_entry(field.name(), field.value())?;
+            map.serialize_entry(field.name(), &field.value)?;
         }
         map.end()
     }

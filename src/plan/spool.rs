@@ -14,8 +14,6 @@ use std::{
     sync::Arc,
 };
 
-use serde::Deserialize;
-
 use self::runs::{Run, Runs, Stretch, Writer};
 use crate::{
     Error, ErrorKind, Result,
@@ -76,17 +74,10 @@ fn read(bytes: &[u8]) -> Result<Entry> {
     Ok(entry)
 }
 
-/// What stands first in an entry.
-#[derive(Deserialize)]
-struct Beginning {
-    #[expect(dead_code, reason = "it stands before the hash")]
-    step: Step,
-    hash: Bytes<16>,
-}
-
+/// The key hash alone, which stands behind the step.
 fn read_hash(bytes: &[u8]) -> Result<KeyHash> {
     let entry = bytes.get(size_of::<u64>()..).unwrap_or_default();
-    let (Beginning { hash, .. }, _) = postcard::take_from_bytes(entry).map_err(spooling)?;
+    let ((_, hash), _): ((Step, Bytes<16>), _) = postcard::take_from_bytes(entry).map_err(spooling)?;
     Ok(KeyHash::from_bytes(hash.0))
 }
 
@@ -221,7 +212,7 @@ impl Spool {
     }
 }
 
-/// Where sorted entries come from. One is read once it is its turn: until then it is its bytes, and the hash of its key.
+/// Where sorted entries come from. An entry is decoded when its turn comes; until then it is bytes, and the hash of its key.
 enum Source {
     Memory { kept: Arc<Kept>, next: usize },
     File { out: BufReader<Stretch>, bytes: Vec<u8> },
@@ -241,7 +232,12 @@ impl Source {
                 }
                 let mut length = [0; 4];
                 out.read_exact(&mut length).map_err(spooling)?;
-                bytes.resize(usize::try_from(u32::from_le_bytes(length)).map_err(spooling)?, 0);
+                let length = usize::try_from(u32::from_le_bytes(length)).map_err(spooling)?;
+                if length as u64 > out.get_ref().left() + out.buffer().len() as u64 {
+                    // Before memory is asked for.
+                    return Err(spooling("an entry that reaches over its stretch"));
+                }
+                bytes.resize(length, 0);
                 out.read_exact(bytes).map_err(spooling)?;
                 read_hash(bytes).map(Some)
             }
@@ -317,6 +313,8 @@ pub(super) fn spooling(error: impl Into<crate::BoxError>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
     use super::*;
     use crate::{
         change::{ChangeKind, Step},
@@ -382,6 +380,30 @@ mod tests {
             let errors = read.iter().filter(|is_read| !**is_read).count();
             assert_eq!((errors, read.last()), (1, Some(&false)), "{read:?}");
         }
+    }
+
+    #[test]
+    fn bytes_that_were_altered_in_the_file_are_an_error_or_another_entry_and_never_a_panic() {
+        let mut spooler = Spooler::new(1);
+        (1..=3).for_each(|row| spooler.push(&entry(u128::from(row) << 120, row)).unwrap());
+        let spool = spooler.finish().unwrap();
+        let mut file = &**spool.file.as_ref().unwrap();
+        let bytes = file.metadata().unwrap().len();
+        let mut errors = 0;
+        for (at, bit) in (0..bytes).flat_map(|at| [0, 3, 7].map(|bit| (at, bit))) {
+            let mut flip = || {
+                let mut byte = [0];
+                file.seek(SeekFrom::Start(at)).unwrap();
+                file.read_exact(&mut byte).unwrap();
+                file.seek(SeekFrom::Start(at)).unwrap();
+                file.write_all(&[byte[0] ^ 1 << bit]).unwrap();
+            };
+            flip();
+            errors += spool.entries().take(10).filter(Result::is_err).count();
+            flip();
+        }
+        assert!(errors > 0);
+        assert_eq!(spool.entries().filter_map(Result::ok).count(), 3);
     }
 
     #[test]

@@ -289,11 +289,11 @@ fn row(world: &World, change: &Change) -> RequestRow {
         .iter()
         .filter_map(|field| {
             let id = field.id().and_then(|id| id.parse().ok()).unwrap_or(0);
-            Some((field_number(field.name())?, id, field.value().clone().into_owned()))
+            Some((field_number(field.name())?, id, field.value().into_owned()))
         })
         .collect();
     let is_refused_at_creation =
-        change.on_create().iter().any(|field| *field.value() == Value::from("bad").as_ref());
+        change.on_create().iter().any(|field| field.value() == Value::from("bad").as_ref());
     let met_nobody = world.last_nobody[key].filter(|met| *met > world.run_began);
     RequestRow { key, fields, is_refused_at_creation, met_nobody }
 }

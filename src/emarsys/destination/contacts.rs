@@ -311,7 +311,7 @@ fn contact(operation: Operation, change: &Change) -> Result<Contact> {
                 field.name()
             ))
         })?;
-        contact = contact.with(id, json(field.value()));
+        contact = contact.with(id, json(&field.value()));
     }
     Ok(contact)
 }

@@ -133,11 +133,16 @@ impl Stretch {
     pub(super) fn new(file: &Arc<File>, run: Run) -> Self {
         Self { file: Arc::clone(file), run }
     }
+
+    /// Bytes that were not read yet.
+    pub(super) fn left(&self) -> u64 {
+        self.run.end - self.run.start
+    }
 }
 
 impl Read for Stretch {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let left = usize::try_from(self.run.end - self.run.start).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.left()).unwrap_or(usize::MAX);
         let wanted = left.min(buffer.len());
         let read = read_at(&self.file, &mut buffer[..wanted], self.run.start)?;
         if read == 0 && wanted > 0 {

@@ -55,7 +55,7 @@ impl Row<'_> {
         self.record.is_empty()
     }
 
-    /// Whether nothing of the row is under way, so that a run that wrote it is done with it.
+    /// Whether the row is in order: there, and nothing of it under way, refused or missing.
     pub(super) fn is_settled(&self) -> bool {
         RowFingerprint::from_u64(self.hot).is_settled()
     }
@@ -179,6 +179,13 @@ impl<'b> WholeBlock<'b> {
     pub(super) fn find(self, key: u128) -> Option<usize> {
         let at = self.hot.position(key);
         self.hot.get(at).is_some_and(|(found, _)| found == key).then_some(at)
+    }
+
+    /// Whether rows of these keys, which are in their order, may be in this block.
+    pub(super) fn overlaps(self, rows: &[Row<'_>]) -> bool {
+        let end = self.len().checked_sub(1).and_then(|last| self.hot.get(last));
+        let (Some((least, _)), Some((greatest, _))) = (self.hot.get(0), end) else { return false };
+        rows.first().is_some_and(|row| row.key <= greatest) && rows.last().is_some_and(|row| row.key >= least)
     }
 
     pub(super) fn len(self) -> usize {

@@ -316,7 +316,7 @@ fn scanned((key, hot): (u128, u64)) -> (KeyHash, RowFingerprint) {
 /// The numbers of rows in the journal and of recent ones above which a commit moves them on.
 ///
 /// What two commits in a row replace takes room on the disk, so in a small state not both should replace many blocks: rows that
-/// a run writes are left to a commit that has none, as the one is that takes hold of the state.
+/// a run writes far apart are left to a commit that has none, as the one is that takes hold of the state.
 #[derive(Clone, Copy)]
 pub(super) struct RowsMax {
     journaled: usize,
@@ -412,6 +412,7 @@ pub(super) fn write<'r>(
             // Where blocks are written for little else, and once, the journal would only add to that.
             take_out(&mut journal, &settled, known)?;
             tables.put_all(&settled, max, known)?;
+            tables.settle_twice(settled.len(), max, known)?;
             rows = open;
         }
     }
@@ -436,10 +437,9 @@ pub(super) fn write<'r>(
         moving = merged(moving, &rows, |row| row.key);
     }
     tables.put_all(&moving, max, known)?;
-    match count(moving.len()) {
+    match moving.len() {
         0 => tables.settle(known, max.recent, max.spare),
-        // Twice as many as came, so that they become fewer.
-        moved => tables.settle(known, max.recent.saturating_add(max.spare), moved.saturating_mul(2)),
+        moved => tables.settle_twice(moved, max, known),
     }
 }
 
@@ -465,6 +465,9 @@ fn take_out(
     for block in journal.iter()? {
         let (number, block) = block?;
         let block = WholeBlock::new(block.value()).ok_or(Fault::Damaged)?;
+        if !block.overlaps(rows) {
+            continue;
+        }
         let mut left = Vec::with_capacity(block.len());
         for row in block.iter() {
             let row = row.ok_or(Fault::Damaged)?;
@@ -600,6 +603,12 @@ impl Tables<'_> {
             }
         }
         Ok(put)
+    }
+
+    /// If more rows are recent than may be while a run writes, puts twice as many as came into their blocks, so that they become
+    /// fewer.
+    fn settle_twice(&mut self, came: usize, max: RowsMax, known: &mut RecentRows) -> Result<()> {
+        self.settle(known, max.recent.saturating_add(max.spare), count(came).saturating_mul(2))
     }
 
     /// If more than `most` rows are recent, puts some of them into their blocks, about so many: those that come next.

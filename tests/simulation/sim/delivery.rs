@@ -90,7 +90,7 @@ impl World {
     fn sent(&self, change: &Change) -> Vec<(Option<u16>, Value)> {
         let slot = |field: &Field<'_>| self.slot(field.id()?.parse().ok().map(FieldId::new)?);
         let fields = change.fields().iter().chain(change.on_create().iter());
-        fields.map(|field| (slot(&field), field.value().clone().into_owned())).collect()
+        fields.map(|field| (slot(&field), field.value().into_owned())).collect()
     }
 
     /// A row that was refused goes out again when its values have changed or its time has come, and not before.
