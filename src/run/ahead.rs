@@ -16,7 +16,6 @@ use crate::{
     handover::handover,
     plan::{Entries, Head, Spool},
     record::FieldName,
-    run::Row,
     seal::Sealer,
 };
 
@@ -35,8 +34,8 @@ pub(super) struct Ahead {
 /// An entry whose turn may come.
 pub(super) struct Ready {
     pub(super) entry: Entry,
-    /// The row's key is sealed, wherever the step may have the state keep it.
-    pub(super) row: Row,
+    /// The row's key, wherever the step may have the state keep it and it does not yet.
+    pub(super) sealed: Option<Vec<u8>>,
 }
 
 impl Ahead {
@@ -138,18 +137,16 @@ impl Reader {
 
     fn ready(&mut self, mut entry: Entry) -> Result<Ready> {
         entry.fingerprint(&self.prints, &self.creation, &mut self.scratch);
-        let mut row = Row::new(entry.before.take().map(|record| *record));
+        let has_key = entry.before.as_ref().is_some_and(|record| record.sealed_key().is_some());
         let is_sealed = match entry.step {
             // It is sent with a note in its record, by which it may have to be found again.
-            Step::Send | Step::Resolve => row.record.sealed_key().is_none(),
+            Step::Send | Step::Resolve => !has_key,
             Step::Settle => self.seals,
             Step::Ask | Step::Seal => true,
             Step::Unsettle | Step::Drop => false,
         };
-        if is_sealed {
-            row.record.set_sealed_key(Some(self.sealer.seal(entry.hash(), &entry.key)?));
-        }
-        Ok(Ready { entry, row })
+        let sealed = is_sealed.then(|| self.sealer.seal(entry.hash(), &entry.key)).transpose()?;
+        Ok(Ready { entry, sealed })
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     Result,
     change::{Change, Step},
     fingerprint::RowFingerprint,
-    run::{Run, ahead::Ready},
+    run::{Row, Run, ahead::Ready},
 };
 
 /// The most rows that are taken at once.
@@ -24,8 +24,12 @@ impl Run<'_> {
         Ok(wanted)
     }
 
-    fn take(&mut self, Ready { entry, mut row }: Ready) {
+    fn take(&mut self, Ready { mut entry, sealed }: Ready) {
         let hash = entry.hash();
+        let mut row = Row::new(entry.before.take().map(|record| *record));
+        if sealed.is_some() {
+            row.record.set_sealed_key(sealed);
+        }
         match entry.step {
             Step::Send | Step::Resolve => {
                 let change = Change::new(entry, &self.names);

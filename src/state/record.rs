@@ -268,10 +268,15 @@ impl RowRecord {
     /// A row that was resolved by its key alone, while it is in back-off, stays rejected: nothing that the
     /// destination refused was sent again.
     pub(crate) fn applied(&mut self, sending: &Sending<'_>) {
-        for &(slot, fingerprint) in sending.fields {
-            match self.fields.binary_search_by_key(&slot, |(slot, _)| *slot) {
-                Ok(index) => self.fields[index].1 = fingerprint,
-                Err(index) => self.fields.insert(index, (slot, fingerprint)),
+        if self.fields.is_empty() {
+            // All of a row's fields, as of a new one.
+            self.fields = sending.fields.to_vec();
+        } else {
+            for &(slot, fingerprint) in sending.fields {
+                match self.fields.binary_search_by_key(&slot, |(slot, _)| *slot) {
+                    Ok(index) => self.fields[index].1 = fingerprint,
+                    Err(index) => self.fields.insert(index, (slot, fingerprint)),
+                }
             }
         }
         self.mark = None;
@@ -363,7 +368,8 @@ impl RowRecord {
     }
 
     fn settle_row(&mut self, wanted: &[(Slot, u64)], row: RowFingerprint) {
-        let complete = wanted.iter().all(|&(slot, fingerprint)| self.field(slot) == Some(fingerprint));
+        let complete = *self.fields == *wanted
+            || wanted.iter().all(|&(slot, fingerprint)| self.field(slot) == Some(fingerprint));
         let settled = complete && self.mark.is_none() && self.held.is_none();
         self.row = Some(row).filter(|row| settled && row.is_settled());
     }
