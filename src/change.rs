@@ -148,18 +148,34 @@ impl Keys {
         Self { folded: changes.iter().map(|change| folded(change.key().as_str())).collect() }
     }
 
-    /// The text without these keys, wherever one stands between blanks, quotes or other characters that no e-mail has.
+    /// The text without these keys, wherever one stands between blanks, quotes or other characters that no e-mail has, or as
+    /// a part of an address of the web.
     pub(crate) fn blacked_out(&self, text: &str) -> String {
-        let is_in_key = |char: char| char.is_alphanumeric() || "@.!#$%&*+/=?^_{|}~-".contains(char);
+        self.words_blacked_out(text, is_in_email, |word| {
+            // Of these, most of which an e-mail may have and few do, an address is put together.
+            let is_in_part = |char: char| is_in_email(char) && !"/?&=#%".contains(char);
+            self.words_blacked_out(word, is_in_part, str::to_owned)
+        })
+    }
+
+    /// The text without keys among the words that are made of such characters; others are as `other` makes them.
+    fn words_blacked_out(
+        &self,
+        text: &str,
+        is_in_word: impl Fn(char) -> bool,
+        other: impl Fn(&str) -> String,
+    ) -> String {
         let mut shown = String::with_capacity(text.len());
         let mut rest = text;
         while !rest.is_empty() {
-            let is_key = rest.starts_with(is_in_key);
-            let end = rest.find(|char| is_in_key(char) != is_key).unwrap_or(rest.len());
+            let is_word = rest.starts_with(&is_in_word);
+            let end = rest.find(|char| is_in_word(char) != is_word).unwrap_or(rest.len());
             let (word, after) = rest.split_at(end);
             let bare = word.trim_matches(|char: char| !char.is_alphanumeric());
-            if is_key && bare.chars().count() >= LONG && self.folded.contains(&folded(bare)) {
+            if is_word && bare.chars().count() >= LONG && self.folded.contains(&folded(bare)) {
                 shown.push_str(&word.replacen(bare, "…", 1));
+            } else if is_word {
+                shown.push_str(&other(word));
             } else {
                 shown.push_str(word);
             }
@@ -167,6 +183,10 @@ impl Keys {
         }
         shown
     }
+}
+
+fn is_in_email(char: char) -> bool {
+    char.is_alphanumeric() || "@.!#$%&*+/=?^_{|}~-".contains(char)
 }
 
 /// A text that is blacked out wherever it stands has at least so many characters.
@@ -482,6 +502,20 @@ pub(crate) fn diff(wanted: &[(Slot, u64)], record: &RowRecord, rules: &Rules<'_>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_blacked_out_in_words_and_in_addresses_of_the_web() {
+        let keys = Keys { folded: ["ada@shop.test", "a/b@shop.test", "4711"].map(folded).into() };
+        for (text, expected) in [
+            ("no contact <ADA@shop.test>.", "no contact <…>."),
+            ("POST /people/ada@shop.test?name=x", "POST /people/…?name=x"),
+            ("GET /people?email=ada@shop.test&id=4711#top", "GET /people?email=…&id=…#top"),
+            ("a/b@shop.test is refused, /a/b@shop.test not", "… is refused, /… not"),
+            ("ada@shop.tests, 47110 and 50% of 4,711", "ada@shop.tests, 47110 and 50% of 4,711"),
+        ] {
+            assert_eq!(keys.blacked_out(text), expected);
+        }
+    }
 
     #[test]
     fn prints_are_those_of_the_fields_that_are_sent() {
