@@ -82,6 +82,7 @@ impl<'c> Fields<'c> {
 
     /// How many fields there are.
     pub fn len(&self) -> usize {
+        // Those without a name were left out when the change was made.
         self.values.len()
     }
 

@@ -25,7 +25,7 @@ const ENTRIES_AT_ONCE: usize = 256;
 /// So many times that many wait for the run, at most.
 const WAITING_MAX: usize = 8;
 
-/// The entries of a plan in their order, each with its row.
+/// The entries of a plan in their order, each made ready.
 pub(super) struct Ahead {
     taken: vec::IntoIter<Result<Ready>>,
     left: BoxStream<'static, Result<Vec<Result<Ready>>>>,
